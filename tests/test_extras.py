@@ -69,8 +69,8 @@ def test_no_requirement_stands_twice() -> None:
 
 def test_the_extras() -> None:
     assert EXTRAS.keys() == {
-        "draw", "train", "text", "forecast", "speech", "music", "tasks", "export", "tensorboard", "hub", "serve", "tune",
-        "ray", "all", "dev", "docs", "test",
+        "draw", "train", "text", "forecast", "speech", "music", "tasks", "export", "tensorboard", "hub", "serve",
+        "tune", "ray", "all", "dev", "docs", "test",
     }  # fmt: skip
     parts = (requirements(extra) for extra in ("text", "forecast", "speech", "music"))
     assert requirements("tasks") == set().union(*parts)

@@ -400,9 +400,7 @@ def lock_folder(path: Path, option: str, stack: ExitStack, use: str = "this run 
     try:
         stack.enter_context(lock)
     except Timeout:
-        raise _InUse(
-            f"{option} {path}: {use} by another process; wait until that ends, or stop it"
-        ) from None
+        raise _InUse(f"{option} {path}: {use} by another process; wait until that ends, or stop it") from None
     except (OSError, NotImplementedError) as error:
         reason = (error.strerror if isinstance(error, OSError) else "") or error
         raise BadInput(f"{option} {path}: cannot write to or lock this folder: {reason}") from None

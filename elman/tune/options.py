@@ -34,8 +34,8 @@ class TuneOptions(Options):
     ] = 20
     timeout: Annotated[
         Real | None,
-        BeforeValidator(seconds),
         Field(gt=0, description="Stop after this time: 90s, 10m, 2h. The same command goes on."),
+        BeforeValidator(seconds),
         typer.Option(metavar="TIME", show_default="none"),
     ] = None
     space: Annotated[

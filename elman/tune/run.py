@@ -81,8 +81,8 @@ def prepare(task: str, data: Any, fixed: Mapping[str, Any], options: TuneOptions
         )
     if any(map(names_stdin, (data, *(getattr(of_task, part, None) for part in PARTS)))):
         raise BadInput("elman tune: expected data in files, got standard input, which only one trial could read")
-    sources = (training, of_task)
-    normalized = {name: getattr(source, name) for source in sources for name in fixed if name in type(source).model_fields}
+    values = dict(training) | dict(of_task)
+    normalized = {name: values[name] for name in fixed}
     path = out if out is not None else Path("runs") / f"{task}-study"
     return Search(TrialSetup(task, data, normalized), space, options, path)
 

@@ -69,6 +69,8 @@ class Study:
         self.path, self.space = path, space
         self._study, self._seed = study, seed
         self._trials: dict[int, optuna.Trial] = {}  # those that this process trains
+        self._reported: dict[int, set[int]] = {}  # the epochs whose losses are known
+        self._rows: list[dict[str, Any]] | None = None  # of the trials, until something changes
         self._interrupted = [trial for trial in self._all() if trial.state == TrialState.RUNNING]
 
     def _all(self) -> list[FrozenTrial]:
@@ -86,9 +88,11 @@ class Study:
             The trial; None if there are as many.
         """
         begun = [trial for trial in self._all() if trial.state != TrialState.WAITING]
+        reported = set[int]()
         if self._interrupted:
+            frozen = self._interrupted.pop(0)
             # Its number is public, but not the identifier that a trial is made of.
-            trial = optuna.Trial(self._study, self._interrupted.pop(0)._trial_id)
+            trial, reported = optuna.Trial(self._study, frozen._trial_id), set(frozen.intermediate_values)
         elif len(begun) < trials:
             (seed,) = np.random.SeedSequence([self._seed, len(begun)]).generate_state(1)
             self._study.sampler = TPESampler(seed=int(seed))
@@ -96,6 +100,7 @@ class Study:
         else:
             return None
         self._trials[trial.number] = trial
+        self._rows, self._reported[trial.number] = None, reported
         values = {name: _suggest(trial, name, domain) for name, domain in self.space.items()}
         return TrialRun(trial.number, values, self.folder_of(trial.number))
 
@@ -105,13 +110,11 @@ class Study:
 
     def report(self, number: int, epoch: int, loss: float) -> bool:
         """Record the validation loss of a trial after an epoch; return whether the trial is to be pruned."""
-        trial = self._trials[number]
-        if epoch not in self._frozen(number).intermediate_values:  # a resumed trial may repeat a validation
+        trial, self._rows = self._trials[number], None
+        if epoch not in self._reported[number]:  # a resumed trial may repeat a validation
+            self._reported[number].add(epoch)
             trial.report(loss, epoch)
         return trial.should_prune()
-
-    def _frozen(self, number: int) -> FrozenTrial:
-        return next(trial for trial in self._all() if trial.number == number)
 
     def complete(self, number: int) -> None:
         """Record that the training of a trial has ended."""
@@ -128,14 +131,14 @@ class Study:
 
     def tidy(self) -> None:
         """Mark the runs of pruned trials as ended, and remove their checkpoints, which take most of their space."""
-        for trial in self._all():
-            folder = self.folder_of(trial.number)
-            if trial.state != TrialState.PRUNED or not (folder / CONFIG).exists():
+        for row in self.rows():
+            folder = self.folder_of(row["trial"])
+            if row["state"] != "pruned" or not (folder / CONFIG).exists():
                 continue
             run = open_run(folder)
             if not run.config.get("ended"):
                 steps = int(metrics_csv.read(folder / "metrics.csv")[-1]["step"])
-                seconds = trial.user_attrs.get("seconds", 0.0)
+                seconds = row["seconds"] or 0.0
                 run.update(ended={"steps": steps, "seconds": seconds, "limit": None, "pruned": True})
             shutil.rmtree(folder / "checkpoints", ignore_errors=True)
 
@@ -151,6 +154,7 @@ class Study:
         if seconds is not None:
             trial.set_user_attr("seconds", seconds)
         self._study.tell(trial, loss, state)
+        self._rows = None
         self.write_table()
 
     @property
@@ -171,10 +175,14 @@ class Study:
 
     def rows(self) -> list[dict[str, Any]]:
         """Return a row for each trial that has begun: number, state, validation loss, options, seconds, reason."""
-        rows = []
+        if self._rows is not None:
+            return self._rows
+        rows = self._rows = list[dict[str, Any]]()
         for trial in self._all():
             if trial.state in STATES:
-                values = {name.rstrip("_"): _value(domain, trial.params.get(name)) for name, domain in self.space.items()}
+                values = {
+                    name.rstrip("_"): _value(domain, trial.params.get(name)) for name, domain in self.space.items()
+                }
                 losses = trial.intermediate_values.values()
                 loss = trial.value if trial.state == TrialState.COMPLETE else min(losses, default=None)
                 row = {"trial": trial.number, "state": STATES[trial.state], "validation_loss": loss, **values}
@@ -184,8 +192,7 @@ class Study:
 
     def values_of(self, number: int) -> dict[str, Any]:
         """Return the options of a trial that are searched."""
-        params = self._frozen(number).params
-        return {name: _value(domain, params[name]) for name, domain in self.space.items()}
+        return {name: self.rows()[number][name.rstrip("_")] for name in self.space}
 
     def write_table(self) -> None:
         """Write trials.csv."""

@@ -57,9 +57,7 @@ class TrialCallback(Callback):
         check_data: takes the digest of the data before the first step.
     """
 
-    def __init__(
-        self, folder: Path, report: Report, deadline: float, check_data: Callable[[str | None], None]
-    ) -> None:
+    def __init__(self, folder: Path, report: Report, deadline: float, check_data: Callable[[str | None], None]) -> None:
         self._folder, self._report, self._deadline, self._check_data = folder, report, deadline, check_data
         self._validated: tuple[int, float] | None = None  # epoch and loss that are to be reported
 

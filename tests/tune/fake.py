@@ -9,6 +9,7 @@ import pytest
 
 from elman.io.metrics_csv import CsvTable
 from elman.io.run_folder import CONFIG, new_run
+from elman.report import trials as pictures
 from elman.training.metrics import COLUMNS
 from elman.tune import run
 from elman.tune.trial import PrunedTrial
@@ -21,12 +22,15 @@ class FakeTrials:
 
     Args:
         losses: of each validation of a trial, by its number and options; an exception is raised at its place.
+        draws: whether the picture is drawn.
     """
 
-    def __init__(self, monkeypatch: pytest.MonkeyPatch, losses: Losses) -> None:
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, losses: Losses, draws: bool = False) -> None:
         self.losses, self.digest = losses, "digest"
         self.begun: list[tuple[int, dict[str, Any], bool]] = []  # number, options, whether it was resumed
         monkeypatch.setattr(run, "train_trial", self.train)
+        if not draws:
+            monkeypatch.setattr(pictures, "draw", lambda *_: None)
 
     def train(
         self, setup: Any, values: Any, folder: Path, report: Any, deadline: float, check_data: Any, is_shown: bool

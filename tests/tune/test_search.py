@@ -45,7 +45,7 @@ def test_states_add_up(elman: Command, tmp_path: Path, monkeypatch: pytest.Monke
             return [2.0, Failure("the loss is nan at step 7")]
         return [[5, 4, 3], [5, 4, 2], [6, 6, 6], [], [5, 4, 2.5], [5, 4, 4], [9, 9, 9], [5, 3.9, 1]][number]
 
-    FakeTrials(monkeypatch, losses)
+    FakeTrials(monkeypatch, losses, draws=True)
     study = tmp_path / "study"
     said = search(elman, study, 8)
     assert said.code == 0
@@ -60,7 +60,8 @@ def test_states_add_up(elman: Command, tmp_path: Path, monkeypatch: pytest.Monke
     assert (study / "trials.svg").read_text().count("<svg") == 1
     lines = said.err.splitlines()
     assert len(lines) == 10
-    assert re.fullmatch(r"trial 0: complete, validation 3.0000; lr .*, hidden \d+; best 3.0000 .*; \d+:\d\d left", lines[0])
+    first = r"trial 0: complete, validation 3.0000; lr .*, hidden \d+; best 3.0000 \(trial 0\); \d+:\d\d left"
+    assert re.fullmatch(first, lines[0])
     assert "trial 3: failed" in lines[3]
     assert "the loss is nan at step 7" in lines[3]
     assert lines[8:] == [f"table: {study / 'trials.csv'}", f"picture: {study / 'trials.svg'}"]
@@ -117,7 +118,7 @@ def test_an_interrupted_trial_is_continued(elman: Command, tmp_path: Path, monke
     study = tmp_path / "parts and more"
     said = search(elman, study, 5)
     assert said.code == 130
-    line = said.err.splitlines()[-2]
+    line = next(line for line in said.err.splitlines() if line.startswith("Interrupted"))
     assert line.startswith("Interrupted. 3 trials: 2 complete, 0 pruned, 0 failed, 1 interrupted; to go on: elman tune")
     assert [row["state"] for row in table(study)] == ["complete", "complete", "interrupted"]
     fake.losses = of_size
@@ -127,7 +128,7 @@ def test_an_interrupted_trial_is_continued(elman: Command, tmp_path: Path, monke
     assert [row["state"] for row in table(study)] == ["complete"] * 5
 
 
-def test_a_folder_that_is_gone_is_trained_again(elman: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_folder_that_is_gone_is_made_again(elman: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     fake = FakeTrials(monkeypatch, lambda number, values: [3.0, KeyboardInterrupt()])
     search(elman, tmp_path / "study", 1)
     shutil.rmtree(tmp_path / "study" / "trial-0000")

@@ -97,8 +97,8 @@ def test_what_is_fixed_is_not_searched() -> None:
 
 
 def test_numbers_are_drawn_with_few_digits_within_their_range() -> None:
-    interval = Interval(0.00012345678, 0.2, True, False)
-    assert [interval.rounded(value) for value in (0.00012345679, 0.0123456, 0.1999999)] == [0.00012345678, 0.01235, 0.2]
+    interval = Interval(0.00012342, 0.2, True, False)
+    assert [interval.rounded(value) for value in (0.00012343, 0.0123456, 0.1999999)] == [0.00012342, 0.01235, 0.2]
     assert Interval(1, 9, False, True).rounded(3) == 3
 
 
