@@ -1,20 +1,30 @@
 """Trials that are not trained: what they lose is said, so that a search takes milliseconds."""
 
 import shutil
+import sqlite3
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
+from optuna.storages import RDBStorage
 
 from elman.io.metrics_csv import CsvTable
 from elman.io.run_folder import CONFIG, new_run
 from elman.report import trials as pictures
 from elman.training.metrics import COLUMNS
-from elman.tune import run
+from elman.tune import run, study
 from elman.tune.trial import PrunedTrial
 
+_connect = sqlite3.connect
 Losses = Callable[[int, dict[str, Any]], Sequence[float | BaseException]]
+
+
+def connect(*arguments: Any, **how: Any) -> sqlite3.Connection:
+    connection = _connect(*arguments, **how)
+    connection.execute("PRAGMA synchronous = OFF")
+    return connection
 
 
 class FakeTrials:
@@ -29,6 +39,9 @@ class FakeTrials:
         self.losses, self.digest = losses, "digest"
         self.begun: list[tuple[int, dict[str, Any], bool]] = []  # number, options, whether it was resumed
         monkeypatch.setattr(run, "train_trial", self.train)
+        # A database that need not survive a power loss, and is of this version of Optuna.
+        monkeypatch.setattr(study, "RDBStorage", partial(RDBStorage, skip_compatibility_check=True))
+        monkeypatch.setattr(sqlite3, "connect", connect)
         if not draws:
             monkeypatch.setattr(pictures, "draw", lambda *_: None)
 

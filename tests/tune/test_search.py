@@ -6,10 +6,12 @@ import re
 import shlex
 import shutil
 import sys
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
+from optuna.samplers import TPESampler
 
 import elman as package
 from elman.errors import BadInput, Failure
@@ -68,9 +70,10 @@ def test_states_add_up(elman: Command, tmp_path: Path, monkeypatch: pytest.Monke
 
 
 def test_pruned_runs_are_small_and_ended(elman: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    FakeTrials(monkeypatch, lambda number, values: [1.0, 1.0, 1.0] if number < 5 else [9.0, 9.0, 9.0])
-    search(elman, tmp_path / "study", 6)
-    pruned, complete = tmp_path / "study" / "trial-0005", tmp_path / "study" / "trial-0000"
+    FakeTrials(monkeypatch, lambda number, values: [1.0, 1.0, 1.0] if number < 1 else [9.0, 9.0, 9.0])
+    monkeypatch.setattr(studies, "STARTUP", 1)
+    search(elman, tmp_path / "study", 2)
+    pruned, complete = tmp_path / "study" / "trial-0001", tmp_path / "study" / "trial-0000"
     assert open_run(pruned).config["ended"] == {"steps": 2, "seconds": 1.0, "limit": None, "pruned": True}
     assert not (pruned / "checkpoints").exists()
     assert (complete / "checkpoints").exists()
@@ -79,7 +82,9 @@ def test_pruned_runs_are_small_and_ended(elman: Command, tmp_path: Path, monkeyp
 
 def test_no_trial_is_pruned_with_no_prune(elman: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     FakeTrials(monkeypatch, lambda number, values: [float(number)] * 3)
-    assert "7 complete, 0 pruned" in search(elman, tmp_path / "study", 7, "--no-prune").out
+    monkeypatch.setattr(studies, "STARTUP", 1)
+    assert "3 complete, 0 pruned" in search(elman, tmp_path / "study", 3, "--no-prune").out
+    assert "1 complete, 2 pruned" in search(elman, tmp_path / "pruned", 3).out
 
 
 def test_the_first_trial_has_the_defaults(elman: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -91,32 +96,33 @@ def test_the_first_trial_has_the_defaults(elman: Command, tmp_path: Path, monkey
 
 def test_the_same_command_goes_on(elman: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The options of each trial are those of a search in one go."""
+    monkeypatch.setattr(studies, "TPESampler", partial(TPESampler, n_startup_trials=2))
     fake = FakeTrials(monkeypatch, of_size)
-    search(elman, tmp_path / "whole", 16)
+    search(elman, tmp_path / "whole", 6)
     whole, fake.begun = fake.begun, []
-    for trials in (1, 12, 16):
+    for trials in (1, 5, 6):
         assert search(elman, tmp_path / "parts", trials).code == 0
     assert fake.begun == whole
-    assert len({tuple(values.values()) for _, values, _ in whole}) > 10
-    said = search(elman, tmp_path / "parts", 16)  # nothing is left
+    assert len({tuple(values.values()) for _, values, _ in whole}) == 6
+    said = search(elman, tmp_path / "parts", 6)  # nothing is left
     assert fake.begun == whole
-    assert "16 trials: " in said.out
+    assert "6 trials: " in said.out
 
 
 def test_another_seed_draws_other_options(elman: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     fake = FakeTrials(monkeypatch, of_size)
-    search(elman, tmp_path / "0", 4)
-    search(elman, tmp_path / "1", 4, "--seed", 1)
-    assert fake.begun[1:4] != fake.begun[5:]
+    search(elman, tmp_path / "0", 2)
+    search(elman, tmp_path / "1", 2, "--seed", 1)
+    assert fake.begun[1] != fake.begun[3]
 
 
 def test_an_interrupted_trial_is_continued(elman: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     fake = FakeTrials(monkeypatch, of_size)
-    search(elman, tmp_path / "whole", 5)
+    search(elman, tmp_path / "whole", 4)
     whole, fake.begun = fake.begun, []
     fake.losses = lambda number, values: [3.0, KeyboardInterrupt()] if number == 2 else of_size(number, values)
     study = tmp_path / "parts and more"
-    said = search(elman, study, 5)
+    said = search(elman, study, 4)
     assert said.code == 130
     line = next(line for line in said.err.splitlines() if line.startswith("Interrupted"))
     assert line.startswith("Interrupted. 3 trials: 2 complete, 0 pruned, 0 failed, 1 interrupted; to go on: elman tune")
@@ -125,7 +131,7 @@ def test_an_interrupted_trial_is_continued(elman: Command, tmp_path: Path, monke
     assert elman(*shlex.split(line.partition("to go on: elman ")[2])).code == 0
     resumed = [(2, whole[2][1], True)]
     assert fake.begun == [*whole[:3], *resumed, *whole[3:]]
-    assert [row["state"] for row in table(study)] == ["complete"] * 5
+    assert [row["state"] for row in table(study)] == ["complete"] * 4
 
 
 def test_a_folder_that_is_gone_is_made_again(elman: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -306,13 +312,13 @@ def test_odd_names(elman: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPat
 def test_in_python(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     fake = FakeTrials(monkeypatch, of_size)
     space = {"lr": "1e-3..1e-1:log", "hidden": [4, 8, 16]}
-    tuned = package.tune.search("text", "a.txt", tmp_path / "a", trials=4, space=space, epochs=2)
-    assert tuned.counts["complete"] == len(tuned.trials) == 4
+    tuned = package.tune.search("text", "a.txt", tmp_path / "a", trials=2, space=space, epochs=2)
+    assert tuned.counts["complete"] == len(tuned.trials) == 2
     assert tuned.best_loss == min(trial["validation_loss"] for trial in tuned.trials)
     assert tuned.best_options == {"epochs": 2.0, **fake.begun[tuned.best_trial][1]}
     assert tuned.command
     assert tuned.command.startswith("elman train text a.txt --hidden ")
-    again = package.tune.search("text", "a.txt", tmp_path / "a", trials=4, space=space, epochs=2)
+    again = package.tune.search("text", "a.txt", tmp_path / "a", trials=2, space=space, epochs=2)
     assert again == tuned
     assert package.tune.search("text", [["text"]], tmp_path / "b", trials=1, space=space).command is None
 
