@@ -53,7 +53,7 @@ def _command(
     names = [*module.OPTIONS.model_fields, *TrainingOptions.model_fields]
     ordered = {name: values[name] for name in names if name in values}
     words = [beginning, *map(shell_path, files)]
-    for name, value in (ordered | others).items():
+    for name, value in {**ordered, **others}.items():
         words.extend(_words(flag(name), value))
     return " ".join(words)
 

@@ -65,11 +65,12 @@ class TrialCallback(Callback):
         self._check_data(open_run(self._folder).config["data"].get("sha256"))
 
     def on_validation_end(self, trainer: Trainer, module: LightningModule) -> None:
-        epoch = math.ceil(trainer.global_step / trainer.val_check_batch)
+        epoch = math.ceil(trainer.global_step / (trainer.val_check_batch or 1))
         self._validated = epoch, float(trainer.callback_metrics["val_loss"])
 
     def on_train_batch_start(self, trainer: Trainer, module: LightningModule, batch: Any, index: int) -> None:
-        if any(isinstance(callback, CheckpointCallback) and callback.is_stopped for callback in trainer.callbacks):
+        callbacks: list[Callback] = trainer.callbacks  # type: ignore[attr-defined]
+        if any(isinstance(callback, CheckpointCallback) and callback.is_stopped for callback in callbacks):
             return  # a signal: the training will be interrupted
         if self._tell():
             raise PrunedTrial

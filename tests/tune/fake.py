@@ -22,7 +22,7 @@ Losses = Callable[[int, dict[str, Any]], Sequence[float | BaseException]]
 
 
 def connect(*arguments: Any, **how: Any) -> sqlite3.Connection:
-    connection = _connect(*arguments, **how)
+    connection: sqlite3.Connection = _connect(*arguments, **how)
     connection.execute("PRAGMA synchronous = OFF")
     return connection
 

@@ -45,7 +45,8 @@ def test_states_add_up(elman: Command, tmp_path: Path, monkeypatch: pytest.Monke
     def losses(number: int, values: dict[str, Any]) -> list[Any]:
         if number == 3:
             return [2.0, Failure("the loss is nan at step 7")]
-        return [[5, 4, 3], [5, 4, 2], [6, 6, 6], [], [5, 4, 2.5], [5, 4, 4], [9, 9, 9], [5, 3.9, 1]][number]
+        every: list[list[Any]] = [[5, 4, 3], [5, 4, 2], [6, 6, 6], [], [5, 4, 2.5], [5, 4, 4], [9, 9, 9], [5, 3.9, 1]]
+        return every[number]
 
     FakeTrials(monkeypatch, losses, draws=True)
     study = tmp_path / "study"
@@ -336,8 +337,9 @@ def test_in_python(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     ],
 )
 def test_what_python_refuses(tmp_path: Path, arguments: dict[str, Any], error: type[Exception], message: str) -> None:
+    defaults: dict[str, Any] = {"task": "text", "data": "a.txt", "out": tmp_path / "study"}
     with pytest.raises(error, match=re.escape(message)):
-        package.tune.search(**{"task": "text", "data": "a.txt", "out": tmp_path / "study"} | arguments)
+        package.tune.search(**defaults | arguments)
     assert files_in(tmp_path) == set()
 
 

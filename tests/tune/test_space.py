@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from elman.errors import BadInput
+from elman.options import checked
 from elman.tasks.registry import NAMES, options_of
 from elman.tasks.supervised_options import SupervisedOptions
 from elman.tune.options import TuneOptions, seconds
@@ -105,7 +106,7 @@ def test_numbers_are_drawn_with_few_digits_within_their_range() -> None:
 def test_times() -> None:
     assert [seconds(text) for text in ("90s", "10m", "2h", "1d", "0.5m", "7")] == [90, 600, 7200, 86400, 30, 7]
     assert TuneOptions(timeout=30).timeout == 30
-    assert TuneOptions(timeout="2h").timeout == 7200
+    assert checked(TuneOptions, "search", {"timeout": "2h"}).timeout == 7200
 
 
 @pytest.mark.parametrize(("time", "part"), [("soon", "such as 90s, 10m or 2h"), ("-3m", "such as"), ("0", "than 0")])
