@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 __all__ = ["GRU", "LSTM", "RNN", "Recurrent", "Stack", "__version__", "convert", "describe", "draw", "named"]
-ROOMS = ("bptt", "cells", "export", "flow", "serve", "sklearn", "tasks", "textbook", "weights")
+ROOMS = ("bptt", "cells", "export", "flow", "serve", "sklearn", "tasks", "textbook", "tune", "weights")
 HOMES = {
     "convert": "elman.layers.convert",
     "describe": "elman.description",

@@ -22,6 +22,8 @@ SMALLEST = {
     "fastapi": "serve",
     "uvicorn": "serve",
     "starlette": "serve",
+    "optuna": "tune",
+    "ray": "ray",
 }
 
 

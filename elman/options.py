@@ -40,19 +40,19 @@ class Options(BaseModel):
     def _normalize(cls, value: Any, info: ValidationInfo) -> Any:
         """Convert numbers of NumPy and PyTorch to Python's, and names in any case to those of a `Literal`."""
         if isinstance(value, str):
-            return meant(value, _names(cls.model_fields[str(info.field_name)].annotation)) or value
+            return meant(value, names_of(cls.model_fields[str(info.field_name)].annotation)) or value
         return value.item() if getattr(value, "ndim", None) == 0 else value
 
 
-def _not_none(kind: Any) -> Any:
+def without_none(kind: Any) -> Any:
     """Return a type without `| None`."""
     alternatives = get_args(kind) if get_origin(kind) in (Union, UnionType) else (kind,)
     return next(alternative for alternative in alternatives if alternative is not NoneType)
 
 
-def _names(kind: Any) -> tuple[str, ...]:
+def names_of(kind: Any) -> tuple[str, ...]:
     """Return the names of a `Literal`; none for any other type."""
-    return get_args(_not_none(kind)) if get_origin(_not_none(kind)) is Literal else ()
+    return get_args(without_none(kind)) if get_origin(without_none(kind)) is Literal else ()
 
 
 Cell = Annotated[CellName, Field(description="The recurrent cell")]
@@ -98,9 +98,32 @@ PrintSchema = Annotated[bool, typer.Option("--print-schema", help="Print a JSON 
 RunFolder = Annotated[Path, typer.Argument(help="A run folder.", metavar="RUN", show_default=False)]
 
 
+def flag(name: str) -> str:
+    """Return an option as on the command line.
+
+    >>> flag("skip_bad"), flag("as_")
+    ('--skip-bad', '--as')
+    """
+    return f"--{name.strip('_').replace('_', '-')}"
+
+
 def listed(value: Any) -> Any:
     """Return a text as a list of one text, for options that take one or several."""
     return [value] if isinstance(value, str) else value
+
+
+def value_of(field: FieldInfo, text: str) -> Any:
+    """Convert a text to a value of an option, as on the command line.
+
+    Args:
+        field: a field of options, a number or a name.
+        text: the text.
+
+    Raises:
+        ValueError: if it is not a value of the option.
+    """
+    annotation: Any = Annotated[(field.annotation, *field.metadata, Field())]
+    return validated(annotation, meant(text, names_of(field.annotation)) or text, "strings")
 
 
 @cache
@@ -119,7 +142,7 @@ def _parameter(name: str, kind: Any, field: FieldInfo) -> inspect.Parameter:
         field: the field; its metadata may have a `typer.Option` with what only the help shows.
     """
     option = copy(next((part for part in field.metadata if isinstance(part, OptionInfo)), typer.Option()))
-    base, names = _not_none(kind), _names(kind)
+    base, names = without_none(kind), names_of(kind)
     option.help = field.description
     if names and not str(option.help).endswith("."):
         option.help = f"{option.help}: {', '.join(names)}."
@@ -129,11 +152,9 @@ def _parameter(name: str, kind: Any, field: FieldInfo) -> inspect.Parameter:
         option.metavar = option.metavar or ("NAME" if names else "N" if base is int else "X")
         option.autocompletion = lambda incomplete: [name for name in names if name.startswith(incomplete)]
 
-        annotation: Any = Annotated[(field.annotation, *field.metadata, Field())]
-
         def parse(value: Any) -> Any:  # a text, or the default
             try:
-                return validated(annotation, meant(str(value), names) or str(value), "strings")
+                return value_of(field, str(value))
             except ValueError as error:
                 raise typer.BadParameter(str(error)) from None
 

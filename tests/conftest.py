@@ -59,6 +59,7 @@ ONCE = [
     "browser",
     "export",
     "serve",
+    "tune",
     "gpu",
     "test_docstrings.py",
     "test_draw.py",
@@ -155,6 +156,8 @@ THOROUGH = re.compile(
     r"|serve/test_server\.py::test_sigterm"
     r"|serve/test_openapi\.py::test_the_service_is_as_its_schema_says\[(?!image)"
     r"|serve/test_predict\.py::test_(uploaded_files|predictions_are\w+)\[(?!image|forecast|tag)"
+    # Processes that are killed, and processes of a cluster.
+    r"|tune/test_trials\.py::test_a_killed|tune/test_ray\.py::test_(trials|failures|pruned)"
     r"|fuzz/test_fuzz\.py::\w+\[[\w.]+-plot"
     # One process that lacks a package, one training that is interrupted, one layer and one executor for all.
     r"|test_extras\.py::test_a_task_imports_nothing_of_other_extras\[(?!forecast)"

@@ -25,7 +25,7 @@ import elman
 from elman.cells import REGISTRY, by_name
 from elman.tasks.registry import NAMES
 
-ROOMS = ("bptt", "engine", "flow", "flow.plots", "serve", "sklearn", "tasks", "weights")
+ROOMS = ("bptt", "engine", "flow", "flow.plots", "serve", "sklearn", "tasks", "tune", "weights")
 TASK_FUNCTIONS = ("fit", "evaluate", "predict", "generate", "load")
 RETURNED = (  # classes of which users only get objects
     "description.Description",

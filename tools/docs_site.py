@@ -7,6 +7,7 @@ A comment in a page is replaced by what it names:
     <!-- operations -->                      the operations that a cell may use
     <!-- export operations -->               what exporters make of these operations
     <!-- export cells -->                    what exporters make of the registered cells
+    <!-- default spaces -->                  what `elman tune` searches, by task
 
 A link from a page to a file of the checkout, such as `../examples/own_cell.py`, leads to a page that shows the file.
 """
@@ -32,6 +33,8 @@ import operations_table  # noqa: E402
 import typer  # noqa: E402
 
 from elman.cli import app  # noqa: E402
+from elman.tasks.registry import NAMES, options_of  # noqa: E402
+from elman.tune.space import default_space, description  # noqa: E402
 
 SOURCE = "source"  # folder of the site for files that are not in docs/
 LINK = re.compile(r"(?<=\]\()(?![a-z]+:|#)([^)#\s]*)((?:#[^)\s]*)?)(?=\))")
@@ -141,6 +144,8 @@ def _generated(name: str, page: Page) -> str:
         return export_table.cells_table()
     if name == "all commands":
         return "\n\n".join(_commands())
+    if name == "default spaces":
+        return "\n".join(_spaces())
     if name.startswith("options of elman "):
         words = name.removeprefix("options of elman ").split()
         command = typer.main.get_command(app)
@@ -162,6 +167,14 @@ def _commands() -> Iterator[str]:
 
     for name, command in walk(typer.main.get_command(app), "elman"):
         yield f"## `{name}`\n\n{_with_code(command.help)}\n\n" + "\n".join(_options(command, name))
+
+
+def _spaces() -> Iterator[str]:
+    """A table of the default spaces of all tasks."""
+    yield from ("| task | default space |", "|---|---|")
+    for task in NAMES:
+        space = description(default_space(options_of(task)))
+        yield f"| `{task}` | {', '.join(f'`{name}={values}`' for name, values in space.items())} |"
 
 
 def _options(command: Any, name: str) -> Iterator[str]:

@@ -25,6 +25,7 @@ from elman.cli.export import export
 from elman.cli.help import Command, Group
 from elman.cli.serve import serve
 from elman.cli.train import train as train_command
+from elman.cli.tune import tune as tune_command
 from elman.errors import BadInput, Failure, MissingPackage, Terminated, is_out_of_memory, os_failure
 from elman.extras import needs
 from elman.io.terminal import Verbosity, guarded, leave_closed_terminal, terminating_signals, verbosity
@@ -38,9 +39,12 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 train = typer.Typer(cls=Group, help="Train a model.", no_args_is_help=True)
+tune = typer.Typer(cls=Group, help="Search for the best options of a training.", no_args_is_help=True)
 app.add_typer(train, name="train")
+app.add_typer(tune, name="tune")
 for _task in TASKS:
     train.command(_task, cls=Command)(train_command(_task))
+    tune.command(_task, cls=Command)(tune_command(_task))
 for _command in (*task_commands.COMMANDS, serve, export, draw, bench, explain, env):
     app.command(cls=Command)(_command)
 

@@ -13,7 +13,7 @@ from elman.cli import config as configuration
 from elman.errors import BadInput
 from elman.io.format import shell_path
 from elman.io.terminal import detail, note, show
-from elman.options import declared, under
+from elman.options import declared, flag, under
 from elman.tasks.overrides import NAMES as READING
 from elman.training.options import LIMIT, TrainingOptions
 
@@ -54,16 +54,13 @@ def train(task: str) -> Callable[..., int]:
 
     def command(typer_context: typer.Context, **arguments: Any) -> int:
         began = time.monotonic()
-        explicit = {name for name in arguments if typer_context.get_parameter_source(name).name != "DEFAULT"}  # type: ignore[union-attr]
-        return _train(task, module, arguments, explicit, began)
+        return _train(task, module, arguments, explicit_names(typer_context, arguments), began)
 
     kind = inspect.Parameter.KEYWORD_ONLY
-    command.__signature__ = inspect.Signature(  # type: ignore[attr-defined]
+    set_parameters(
+        command,
         [
-            inspect.Parameter("typer_context", inspect.Parameter.POSITIONAL_OR_KEYWORD, annotation=typer.Context),
-            inspect.Parameter("data", kind, annotation=module.DATA, default=None),
-            *(under(box, p) for box in BOXES for p in declared(module.OPTIONS) if _box(p.name) == box),
-            *(_of_training(p, module) for p in declared(TrainingOptions)),
+            *parameters(module),
             *(() if _can_stream(module) else (NO_STREAM,)),
             under("Training", inspect.Parameter("out", kind, annotation=shared.Out, default=None)),
             under("Training", inspect.Parameter("resume", kind, annotation=shared.Resume, default=None)),
@@ -71,11 +68,34 @@ def train(task: str) -> Callable[..., int]:
             under("Training", inspect.Parameter("print_config", kind, annotation=shared.PrintConfig, default=False)),
             under("Training", inspect.Parameter("print_schema", kind, annotation=shared.PrintSchema, default=False)),
         ],
-        return_annotation=int,
+        module.HELP + UNTIL,
     )
-    text = module.HELP + UNTIL
-    command.__doc__ = "\n\n".join(" ".join(paragraph.split()) for paragraph in text.split("\n\n"))
     return command
+
+
+def explicit_names(context: typer.Context, arguments: dict[str, Any]) -> set[str]:
+    """Return the names of the arguments that are on the command line."""
+    return {name for name in arguments if context.get_parameter_source(name).name != "DEFAULT"}  # type: ignore[union-attr]
+
+
+def parameters(module: Any) -> list[inspect.Parameter]:
+    """Return the data, the options of a task, and those of a training, as parameters of a command.
+
+    Args:
+        module: the module of the task's options.
+    """
+    return [
+        inspect.Parameter("data", inspect.Parameter.KEYWORD_ONLY, annotation=module.DATA, default=None),
+        *(under(box, p) for box in BOXES for p in declared(module.OPTIONS) if _box(p.name) == box),
+        *(_of_training(p, module) for p in declared(TrainingOptions)),
+    ]
+
+
+def set_parameters(command: Callable[..., int], options: list[inspect.Parameter], text: str) -> None:
+    """Give a command, which takes its context and `**arguments`, these parameters and a help text."""
+    context = inspect.Parameter("typer_context", inspect.Parameter.POSITIONAL_OR_KEYWORD, annotation=typer.Context)
+    command.__signature__ = inspect.Signature([context, *options], return_annotation=int)  # type: ignore[attr-defined]
+    command.__doc__ = "\n\n".join(" ".join(paragraph.split()) for paragraph in text.split("\n\n"))
 
 
 def _can_stream(module: Any) -> bool:
@@ -160,13 +180,28 @@ def _plan_of(task: str, module: Any, arguments: dict[str, Any], explicit: set[st
     """Merge the command line with --config; options named on the command line take precedence."""
     from elman.tasks.registry import training_of
 
-    if arguments["config"] is not None:
-        config = configuration.read(arguments["config"], task, module, has_data=bool(arguments["data"]))
-        arguments = arguments | {name: value for name, value in config.items() if name not in explicit}
-        explicit = explicit | config.keys()
+    arguments, explicit = with_config(task, module, arguments, explicit)
     options = module.OPTIONS(**{name: arguments[name] for name in module.OPTIONS.model_fields})
     training = {name: arguments[name] for name in TrainingOptions.model_fields if name in explicit}
     return _Plan(arguments["data"] or None, options, TrainingOptions(**training_of(module, training)), arguments["out"])
+
+
+def with_config(
+    task: str, module: Any, arguments: dict[str, Any], explicit: set[str]
+) -> tuple[dict[str, Any], set[str]]:
+    """Return the arguments of a command with those of --config, and the names of all that are set.
+
+    Args:
+        task: the name of the task.
+        module: the module of the task's options.
+        arguments: the arguments by name.
+        explicit: the names of those that are on the command line.
+    """
+    if arguments["config"] is None:
+        return arguments, explicit
+    config = configuration.read(arguments["config"], task, module, has_data=bool(arguments["data"]))
+    merged = arguments | {name: value for name, value in config.items() if name not in explicit}
+    return merged, explicit | config.keys()
 
 
 def _start(
@@ -186,8 +221,7 @@ def _resume(task: str, arguments: dict[str, Any], explicit: set[str], began: flo
     from elman.tasks.run import CHANGEABLE
 
     if not_changeable := explicit - {"resume", "data", *CHANGEABLE}:
-        option = f"--{sorted(not_changeable)[0].strip('_').replace('_', '-')}"
-        names = [f"--{name.replace('_', '-')}" for name in CHANGEABLE]
+        option, names = flag(sorted(not_changeable)[0]), list(map(flag, CHANGEABLE))
         allowed = f"{', '.join(names[:-1])} and {names[-1]}"
         raise BadInput(f"{option}: cannot be changed with --resume; only {allowed} can")
     changes = {name: arguments[name] for name in CHANGEABLE if name in explicit}

@@ -310,7 +310,7 @@ def resumed_run(path: Path) -> Iterator[Run]:
     for name in FOLDERS:
         check_no_link(path / name)
     with ExitStack() as lock:
-        _lock(path, "--resume", lock)
+        lock_folder(path, "--resume", lock)
         run = open_run(path)  # reread: another process may have trained it until now
         for folder in (path, run.last.parent):
             remove_leftovers(folder)
@@ -327,7 +327,7 @@ def _claim(out: Path | None, task: str, lock: ExitStack) -> tuple[Path, list[Pat
     if out is not None:
         check_free(out)
         try:
-            folders = _make(out)
+            folders = make_folder(out)
         except FileExistsError:
             folders = []
         _lock_new(out, folders, lock)
@@ -336,13 +336,13 @@ def _claim(out: Path | None, task: str, lock: ExitStack) -> tuple[Path, list[Pat
     for number in count(1):
         path = Path("runs") / f"{task}-{number}"
         with suppress(FileExistsError, _InUse):
-            folders = _make(path)
+            folders = make_folder(path)
             _lock_new(path, folders, lock)
             return path, folders
     raise AssertionError
 
 
-def _make(path: Path) -> list[Path]:
+def make_folder(path: Path) -> list[Path]:
     """Create a folder and its missing parents; return the created folders, the uppermost first.
 
     Raises:
@@ -363,7 +363,7 @@ def _make(path: Path) -> list[Path]:
         except OSError as error:
             if isinstance(error, FileNotFoundError) and attempt < _MAX_ATTEMPTS:
                 continue  # another process, whose run failed, has removed a folder that it had created
-            _remove_empty(folders)
+            remove_empty(folders)
             raise os_failure(error, f"--out {path}: cannot be written: {error.strerror or error}") from None
         for folder in (*folders, path):
             sync_folder(folder.parent)
@@ -374,25 +374,33 @@ def _make(path: Path) -> list[Path]:
 def _lock_new(path: Path, folders: list[Path], stack: ExitStack) -> None:
     """Lock the folder of a new run. If locking fails, remove the folders that were created for it."""
     try:
-        _lock(path, "--out", stack)
+        lock_folder(path, "--out", stack)
     except _InUse:
         raise
     except BadInput:
         with suppress(OSError):
             (path / LOCK).unlink()
-        _remove_empty(folders)
+        remove_empty(folders)
         raise
 
 
-def _lock(path: Path, option: str, stack: ExitStack) -> None:
-    """Lock a run folder until the stack is closed. The operating system releases the lock if the process dies."""
+def lock_folder(path: Path, option: str, stack: ExitStack, use: str = "this run is being trained") -> None:
+    """Lock a folder until the stack is closed. The operating system releases the lock if the process dies.
+
+    Args:
+        path: the folder.
+        option: the option that names it, for error messages.
+        stack: closes the lock.
+        use: what another process that holds the lock does, for error messages.
+
+    Raises:
+        BadInput: if another process holds the lock, or the folder cannot be written to.
+    """
     lock = FileLock(path / LOCK, blocking=False, fallback_to_soft=False)
     try:
         stack.enter_context(lock)
     except Timeout:
-        raise _InUse(
-            f"{option} {path}: this run is being trained by another process; wait until that training ends, or stop it"
-        ) from None
+        raise _InUse(f"{option} {path}: {use} by another process; wait until that ends, or stop it") from None
     except (OSError, NotImplementedError) as error:
         reason = (error.strerror if isinstance(error, OSError) else "") or error
         raise BadInput(f"{option} {path}: cannot write to or lock this folder: {reason}") from None
@@ -404,10 +412,10 @@ def _remove(run: Run, folders: list[Path], lock: ExitStack) -> None:
     with suppress(OSError):  # Windows does not remove open files; the folder then stays
         (run.path / LOCK).unlink()  # removed while locked, so no other process can have locked it
     lock.close()
-    _remove_empty(folders)
+    remove_empty(folders)
 
 
-def _remove_empty(folders: list[Path]) -> None:
+def remove_empty(folders: list[Path]) -> None:
     """Remove the folders that are empty; the uppermost comes first in the list."""
     for folder in reversed(folders):
         with suppress(OSError):

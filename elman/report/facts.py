@@ -44,6 +44,8 @@ def ended(run: Run) -> str:
         so_far = f"after {end['steps']:,} steps, {clock_time(end['seconds'])} {unit} of training"
         if end.get("skipped"):
             so_far += f", of which {end['skipped']} were skipped because their loss or gradient was not finite"
+        if end.get("pruned"):
+            so_far += "; pruned by elman tune"
         return f"{so_far}. {not_converged(run)}" if not_converged(run) else so_far
     if run.config.get("diverged"):
         return f"diverged; retrain with a smaller learning rate: {restart_command(run)}"

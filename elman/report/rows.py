@@ -120,7 +120,8 @@ def _table_text(batches: Iterable[Iterable[Row]]) -> Iterator[str]:
         yield text.getvalue()
 
 
-def _separated(rows: Iterable[Row], separator: str) -> Iterator[str]:
+def separated(rows: Iterable[Row], separator: str) -> Iterator[str]:
+    """Yield the lines of a CSV table, its header first."""
     rows = iter(rows)
     first = next(rows, None)
     if first is None:
@@ -158,8 +159,8 @@ def _parquet(rows: Iterable[Row]) -> bytes:
 
 
 _FORMATS: dict[str, Callable[[Iterable[Row]], Iterator[str]]] = {
-    "csv": partial(_separated, separator=","),
-    "tsv": partial(_separated, separator="\t"),
+    "csv": partial(separated, separator=","),
+    "tsv": partial(separated, separator="\t"),
     "json": _json,
     "jsonl": _jsonl,
 }

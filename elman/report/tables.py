@@ -1,5 +1,6 @@
 """Consoles and tables for the terminal."""
 
+from collections.abc import Mapping, Sequence
 from typing import IO, Any
 
 from rich import box
@@ -68,6 +69,29 @@ def scores(rows: dict[str, dict[str, float]], console: Console) -> None:
     for name, values in rows.items():
         table.add_row(name, *map(in_words, values.values()))
     console.print(table)
+
+
+def trials(rows: Sequence[Mapping[str, Any]], console: Console) -> None:
+    """Print a table of the trials of a hyperparameter search.
+
+    Args:
+        rows: the trials, with `validation_loss`; columns in which all are None are left out.
+        console: the console to print to.
+    """
+    columns = [name for name in rows[0] if any(row[name] is not None for row in rows)]
+    table = Table(box=box.SIMPLE_HEAD)
+    for name in columns:
+        is_number = all(isinstance(row[name], int | float | None) for row in rows)
+        table.add_column(name.replace("_", " "), justify="right" if is_number else "left")
+    for row in rows:
+        table.add_row(*(_cell(name, row[name]) for name in columns))
+    console.print(table)
+
+
+def _cell(name: str, value: Any) -> str:
+    if value is None:
+        return ""
+    return in_words(value) if name == "validation_loss" else f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
 def in_words(value: float) -> str:

@@ -139,7 +139,7 @@ class Trained:
             BadInput: for an input that cannot be used.
             TypeError: for an unknown option.
         """
-        with _in_python():
+        with in_python():
             loaded = reading_as(self._loaded, reading)
             return list(chain.from_iterable(self._task.predict(loaded, self._inputs(loaded, inputs))))
 
@@ -161,7 +161,7 @@ class Trained:
         """
         count = len(self.classes_)
         assert isinstance(self._task, SupervisedTask)
-        with _in_python():
+        with in_python():
             loaded = reading_as(self._loaded, reading)
             batches = self._task.predict_examples(loaded, self._inputs(loaded, inputs))
             rows = [P for batch in batches for _, _, P in batch]
@@ -211,7 +211,7 @@ class Trained:
             BadInput: for data that cannot be used.
             TypeError: for an unknown option.
         """
-        with _in_python():
+        with in_python():
             return self._task.evaluate(reading_as(self._loaded, reading), files_in(data), _console())
 
     def generate(
@@ -235,7 +235,7 @@ class Trained:
         """
         options = checked(SamplingOptions, "generate", sampling)
         path = None if out is None else Path(out)
-        with _in_python():
+        with in_python():
             return self._task.generate(self._loaded, prompt, length, path, io.StringIO(), **options.model_dump())
 
     def batch(self, inputs: Any) -> Any:
@@ -247,7 +247,7 @@ class Trained:
         Returns:
             Tensors, as `model` takes them.
         """
-        with _in_python():
+        with in_python():
             return self._task.batch(self._loaded, inputs)
 
     def save(self, path: str | Path) -> None:
@@ -298,7 +298,7 @@ class Trained:
         """
         if format not in FORMATS_OF_RUNS:
             raise ValueError(f"export: format: expected one of {', '.join(FORMATS_OF_RUNS)}; got {format!r}")
-        with _in_python():
+        with in_python():
             return export_run(self._task, self._loaded, format, None if out is None else Path(out))
 
     def push_to_hub(
@@ -393,7 +393,7 @@ def fit(
     declared, name = options_of(task), f"elman.tasks.{task}.fit"
     training_names = set(TrainingOptions.model_fields)
     given = {key: value for key, value in keywords.items() if key in training_names and value is not None}
-    with _in_python():
+    with in_python():
         training = training_of(declared, given)
     task_options = {key: value for key, value in keywords.items() if key not in training_names}
     options = checked(declared.OPTIONS, name, task_options, (*TrainingOptions.model_fields, *ARGUMENTS))
@@ -404,7 +404,7 @@ def fit(
         )
     folder = None if out is None else Path(out)
     arguments = options, checked(TrainingOptions, name, training), folder, began, _console, lightning
-    with _in_python():
+    with in_python():
         run = start(get_task(task), files_in(data), *arguments)
     if not_converged := facts.not_converged(run):
         warnings.warn(not_converged, ConvergenceWarning, stacklevel=3)
@@ -428,7 +428,7 @@ def load(run: Any, task: str | None = None, accelerator: str | None = None) -> T
         chosen: str | None = validated(_OPTIONAL_ACCELERATOR, accelerator)
     except ValueError as error:
         raise ValueError(f"load: accelerator: {error}") from None
-    with _in_python():
+    with in_python():
         device = find_device(chosen) if chosen else None
     trained = run if isinstance(run, Trained) else Trained(open_run(Path(run)))
     name = trained.run.config["task"]
@@ -456,7 +456,7 @@ def _check_links(run: Path) -> None:
 
 
 @contextmanager
-def _in_python() -> Iterator[None]:
+def in_python() -> Iterator[None]:
     """Rename options in errors to their names in Python, except those of shell commands."""
     try:
         yield
@@ -471,7 +471,7 @@ def with_python_names(message: str) -> str:
     'skip_bad: see elman train text --resume'
     """
     return re.sub(
-        r"elman train \S+ --.*|--([a-z][a-z-]*)",
+        r"elman (?:train|tune) \S+ --.*|--([a-z][a-z-]*)",
         lambda match: match[1].replace("-", "_") if match[1] else match[0],
         message,
     )

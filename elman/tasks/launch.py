@@ -77,7 +77,7 @@ def start(
     """
     training = training.model_copy(update=_devices_of(training, place_from_environment()))
     is_single = training.devices * training.nodes == 1
-    if not is_single and any(map(_names_stdin, [data, *(getattr(options, name, None) for name in PARTS)])):
+    if not is_single and any(map(names_stdin, [data, *(getattr(options, name, None) for name in PARTS)])):
         raise BadInput("--devices: expected data in files, got standard input, which several processes cannot read")
     arguments = (data, options, training, out, began)
     return _run(_job(task, runs.start, arguments, training, console, lightning))
@@ -136,9 +136,10 @@ def _job(
     return Job(task.name, function, arguments, training, console, lightning, verbosity(), is_guarded)
 
 
-def _names_stdin(data: Any) -> bool:
+def names_stdin(data: Any) -> bool:
+    """Return whether data are files of which one is standard input."""
     paths = data if isinstance(data, list) else [data]
-    return any(isinstance(path, Path) and path == STDIN for path in paths)
+    return any(isinstance(path, str | Path) and Path(path) == STDIN for path in paths)
 
 
 def _devices_of(training: TrainingOptions, joining: Place | None) -> dict[str, int]:

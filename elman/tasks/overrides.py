@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, get_args
 
 from elman.errors import BadInput
 from elman.io.schema import validated
-from elman.options import declared, under
+from elman.options import declared, flag, under
 from elman.tasks.registry import TASKS, options_of
 
 if TYPE_CHECKING:
@@ -37,8 +37,7 @@ def reading(loaded: "Loaded", overrides: dict[str, Any]) -> "Loaded":
         if name not in (*NAMES, *DECODING_NAMES):
             raise TypeError(f"{name}: expected one of {', '.join((*NAMES, *DECODING_NAMES))}")
         if not hasattr(loaded.options, name):
-            option = f"--{name.replace('_', '-')}"
-            raise BadInput(f"{option}: not an option of the task of {loaded.run.path}")
+            raise BadInput(f"{flag(name)}: not an option of the task of {loaded.run.path}")
     if not named:
         return loaded
     decoding = {name: named[name] for name in DECODING_NAMES if name in named}

@@ -157,6 +157,7 @@ def resume(
     changes: dict[str, Any],
     began: float,
     console: Console,
+    lightning: LightningArguments = OURS,
 ) -> Run:
     """Resume a training that was interrupted, or extend one. If several processes train it together, all call this.
 
@@ -170,6 +171,7 @@ def resume(
             either replaces both limits of the run.
         began: when this training began, by time.monotonic.
         console: the console to print on.
+        lightning: as for `start`.
 
     Raises:
         BadInput: for a run that cannot be resumed; for other data.
@@ -177,7 +179,7 @@ def resume(
         Interrupted: after Ctrl-C, SIGTERM or SIGHUP, with everything saved.
     """
     with _resumed_run(path) as run:
-        return _resume(task, run, data, changes, began, console)
+        return _resume(task, run, data, changes, began, console, lightning)
 
 
 def _resume(
@@ -187,6 +189,7 @@ def _resume(
     changes: dict[str, Any],
     began: float,
     console: Console,
+    lightning: LightningArguments,
 ) -> Run:
     model, before = task.new_model(run), task.training_of(run)
     extends = bool(changes.get("epochs") or changes.get("minutes"))
@@ -216,7 +219,7 @@ def _resume(
             _save_files(run, prepared)
         torch.manual_seed(training.seed)
         model = task.new_model(run)
-    _train(task, run, model, prepared, training, console, began, resume=not restarts, extends=extends)
+    _train(task, run, model, prepared, training, console, began, not restarts, extends, lightning)
     return run
 
 

@@ -19,6 +19,11 @@ spelled out.
 # Exact match on validation digits in percent, mean of seeds 0, 1 and 2. After 40 epochs: --dropout 0.3 96.5, 0.5 97.0,
 # --hidden 128 97.0, --lr 2e-3 95.5. After 80 epochs: --dropout 0.3 95.6, 0.5 98.0.
 TRAINING: dict[str, Any] = {"lr": 4e-3}
+SPACE = {
+    "lr": "1e-3..1e-2:log", "hidden": "64,96,128", "embed": "32,64,128", "dropout": "0.2..0.7", "smoothing": "0..0.2",
+    "batch": "16,32,64",
+}  # fmt: skip
+INCOMPARABLE = ("tokens", "vocabulary")
 DATA = Annotated[
     list[Path] | None,
     typer.Argument(help="Images with texts; without it, scikit-learn's digits.", metavar="DATA", show_default=False),

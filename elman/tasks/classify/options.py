@@ -19,6 +19,10 @@ them.
 """
 PATIENCE = 3
 TRAINING: dict[str, Any] = {"lr": 2e-3}
+SPACE = {
+    "lr": "5e-4..1e-2:log", "hidden": "32,64,128", "embed": "32,64,128", "dropout": "0.2..0.7",
+    "word_dropout": "0..0.6", "smoothing": "0..0.3",
+}  # fmt: skip
 DATA = Annotated[
     list[Path] | None, typer.Argument(help="A table, or a file for each label.", metavar="DATA", show_default=False)
 ]

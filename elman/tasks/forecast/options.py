@@ -22,6 +22,11 @@ time range is for training, the next 10 % for validation, the last 20 % for test
 """
 PATIENCE = 4
 TRAINING: dict[str, Any] = {"lr": 1e-3, "patience": 4}
+SPACE = {
+    "lr": "3e-4..1e-2:log", "cell": "gru,lstm", "hidden": "32,64,128", "layers": "1,2", "dropout": "0..0.4",
+    "batch": "32,64,128",
+}  # fmt: skip
+INCOMPARABLE = ("horizon", "season", "context", "step")
 DATA = Annotated[
     list[Path] | None,
     typer.Argument(help="Tables: CSV, TSV, JSON lines, Parquet.", metavar="DATA", show_default=False),

@@ -17,6 +17,10 @@ DATA is a folder with one folder of images per label; a CSV file with a column "
 each pixel; or IDX files, images and labels. Without it: scikit-learn's 1,797 digits.
 """
 TRAINING: dict[str, Any] = {"lr": 4e-3}
+SPACE = {
+    "lr": "1e-3..2e-2:log", "cell": "gru,lstm", "hidden": "48,96,192", "layers": "1,2", "dropout": "0..0.5",
+    "batch": "16,32,64",
+}  # fmt: skip
 DATA = Annotated[
     list[Path] | None,
     typer.Argument(help="Images; without it, scikit-learn's digits.", metavar="DATA", show_default=False),

@@ -20,6 +20,10 @@ keys "train", "valid" and "test" defines the split.
 # --batch 8 4.85, 16 4.98; --batch 16 --dropout 0.15 4.90, 0.3 4.98; --transpose 3 4.82, 5 4.80, 0 4.92 after 15 epochs,
 # and higher later.
 TRAINING: dict[str, Any] = {"lr": 7e-3}
+SPACE = {
+    "lr": "2e-3..2e-2:log", "hidden": "128,256,384", "dropout": "0..0.4", "batch": "4,8,16", "transpose": "0,3,5",
+}  # fmt: skip
+INCOMPARABLE = ("as_", "grid")
 DATA = Annotated[
     list[Path] | None, typer.Argument(help="MIDI files, folders, or JSON.", metavar="DATA", show_default=False)
 ]

@@ -19,6 +19,10 @@ folders of them, with a list of words and a list of labels in each row.
 """
 PATIENCE = 3
 TRAINING: dict[str, Any] = {"lr": 4e-3}
+SPACE = {
+    "lr": "1e-3..1e-2:log", "hidden": "64,128,256", "embed": "64,128,256", "characters": "32,64,128",
+    "dropout": "0.2..0.7", "word_dropout": "0..0.4",
+}  # fmt: skip
 DATA = Annotated[
     list[Path] | None, typer.Argument(help="CoNLL columns or CoNLL-U.", metavar="DATA", show_default=False)
 ]

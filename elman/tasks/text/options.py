@@ -17,6 +17,11 @@ With --stream, FILE are Parquet or Arrow files, or folders of them, with a text 
 """
 PATIENCE = 3
 TRAINING: dict[str, Any] = {}
+SPACE = {
+    "lr": "1e-3..2e-2:log", "cell": "lstm,gru", "hidden": "128,256,384,512", "layers": "1,2", "dropout": "0..0.5",
+    "batch": "8,16,32",
+}  # fmt: skip
+INCOMPARABLE = ("tokens", "vocabulary")
 DATA = Annotated[
     list[Path] | None,
     typer.Argument(help="A text; without it, Python's own reference manual.", metavar="FILE", show_default=False),

@@ -18,6 +18,10 @@ DATA is a table (CSV, TSV, JSON lines or Parquet) with a column "path" of WAV or
 and a column "text".
 """
 TRAINING: dict[str, Any] = {"lr": 4e-3}
+SPACE = {
+    "lr": "1e-3..1e-2:log", "hidden": "96,128,192", "layers": "1,2,3", "dropout": "0.2..0.6", "time_mask": "0..0.3",
+    "band_mask": "0..0.3",
+}  # fmt: skip
 DATA = Annotated[
     list[Path] | None,
     typer.Argument(help="A table of recordings and their texts.", metavar="DATA", show_default=False),

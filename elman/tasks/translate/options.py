@@ -19,6 +19,11 @@ DATA is a file with a sentence, a tab and its translation in each line; or two f
 """
 PATIENCE = 3
 TRAINING: dict[str, Any] = {"lr": 2e-3}
+SPACE = {
+    "lr": "5e-4..5e-3:log", "hidden": "128,256,384", "embed": "128,256", "dropout": "0.1..0.5", "smoothing": "0..0.2",
+    "batch": "16,32,64",
+}  # fmt: skip
+INCOMPARABLE = ("tokens", "vocabulary")
 DATA = Annotated[
     list[Path],
     typer.Argument(help="Pairs of sentences, in a file or in two.", metavar="DATA", show_default=False),
