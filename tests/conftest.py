@@ -208,7 +208,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 def _combinations(items: list[pytest.Item]) -> set[pytest.Item]:
     """Return the combinations of parameters whose values all occur in others, of tests that have many."""
-    groups: dict[Any, list[pytest.Item]] = {}
+    groups: dict[Any, list[Any]] = {}
     for item in items:
         if hasattr(item, "callspec"):
             groups.setdefault((item.nodeid.partition("[")[0], _executor(item)), []).append(item)

@@ -18,7 +18,7 @@ from elman.cli import app
 from tests.docstrings import public_methods, public_objects
 
 RECORD = Path(__file__).with_name("public_api.txt")
-KINDS = {inspect.Parameter.VAR_POSITIONAL: "*", inspect.Parameter.VAR_KEYWORD: "**"}
+KINDS: dict[Any, str] = {inspect.Parameter.VAR_POSITIONAL: "*", inspect.Parameter.VAR_KEYWORD: "**"}
 
 
 def public_api() -> list[str]:

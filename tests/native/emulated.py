@@ -66,7 +66,7 @@ class Emulator:
             for entry in ("alone", "team")
         )
         program = module.with_suffix("")
-        command = [
+        command: list[Any] = [
             COMPILER, "-O1", "-static", "-pthread", f"-DFUNCTIONS={' '.join(f'F({export})' for export in exports)}",
             f"-DALONE={alone}", f"-DTEAM={team}", DRIVER,
             *dict.fromkeys((module, *self._libraries)), "-lm", "-o", program,
