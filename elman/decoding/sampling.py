@@ -114,7 +114,7 @@ def _choose(logits: Tensor, samplings: Sequence[Sampling], draw: Callable[[Tenso
     noise = torch.ones_like(probabilities)
     draw(noise)
     places = (probabilities * is_candidate / noise).argmax(1, keepdim=True)
-    drawn = tokens.gather(1, places.masked_fill_(is_greedy, 0))
+    drawn: Tensor = tokens.gather(1, places.masked_fill_(is_greedy, 0))
     return drawn.masked_fill_(probabilities[:, :1].isnan(), -1).squeeze(1)
 
 
