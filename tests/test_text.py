@@ -13,7 +13,8 @@ from hypothesis import given
 from elman.data import tokenizers
 from elman.data.streams import IGNORED, streams
 from elman.data.token_kinds import KINDS, Kind
-from elman.decoding.sampling import choose
+from elman.decoding.sampling import Sampling, choose, choose_rows, generator_of
+from elman.errors import Failure
 from elman.tasks.text import corpus, sample, score
 from elman.tasks.text.model import LanguageModel
 from elman.tasks.text.options import TextOptions
@@ -119,6 +120,32 @@ def test_sampling_follows_the_distribution() -> None:
     squared = torch.tensor([0.25, 0.0625, 0.04, 0.0025])
     torch.testing.assert_close(counted(temperature=0.5), squared / squared.sum(), atol=0.024, rtol=0)
     assert choose(torch.tensor([1.0, 9.0, 2.0]), temperature=0) == 1
+
+
+@pytest.mark.parametrize("V", [2, 100, 5000])
+def test_rows_are_drawn_as_each_alone(V: int) -> None:
+    """Whatever the others are: greedy ones draw no random numbers, and those that are no numbers get -1."""
+    logits = 3 * torch.randn(9, V)
+    logits[4, 1] = torch.nan
+    ways = [Sampling(), Sampling(0.0), Sampling(0.5, 2), Sampling(1.5, 0, 0.9), Sampling(5e-324, 10**40, 0.1)]
+    samplings = [ways[i % len(ways)] for i in range(9)]
+    together, alone = ([generator_of(i) for i in range(9)] for _ in range(2))
+    for _ in range(5):
+        expected = [-1 if i == 4 else choose(row, *samplings[i], generator=alone[i]) for i, row in enumerate(logits)]
+        assert choose_rows(logits, samplings, together).tolist() == expected
+
+
+def test_a_draw_is_that_of_multinomial() -> None:
+    logits = torch.randn(100)
+    p, order = logits.double().softmax(0).sort(descending=True, stable=True)
+    ours, theirs = generator_of(1), generator_of(1)
+    for _ in range(20):
+        assert choose(logits, generator=ours) == order[torch.multinomial(p, 1, generator=theirs)]
+
+
+def test_logits_that_are_no_numbers() -> None:
+    with pytest.raises(Failure, match="got nan"):
+        choose(torch.tensor([0.0, torch.nan]))
 
 
 def test_the_unknown_token_is_never_written() -> None:
