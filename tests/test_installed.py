@@ -38,7 +38,11 @@ def test_every_module_is_imported() -> None:
     assert len(names) > 250
     for name in names:
         if not name.endswith("__main__"):
-            importlib.import_module(name)
+            try:
+                importlib.import_module(name)
+            except ModuleNotFoundError as error:
+                if error.name != "ray":  # which is not in `all`
+                    raise
 
 
 def test_the_license_and_the_command_are_installed() -> None:
