@@ -6,6 +6,7 @@ without Ray, decides in the process of the user what they train, and which are p
 
 import logging
 import os
+import socket
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -30,6 +31,7 @@ ENVIRONMENT = {
     "TUNE_MAX_PENDING_TRIALS_PG": "1",  # draw the options of a trial when there is room for it, from all results
     "RAY_AIR_NEW_OUTPUT": "0",
 }
+CONNECT_SECONDS = 10.0
 FOLDER = "ray"  # of Ray's own files, in the folder of the study
 
 
@@ -50,8 +52,9 @@ def run_on_cluster(setup: TrialSetup, options: TuneOptions, study: Study, progre
     os.environ.update(ENVIRONMENT)
     how = {"include_dashboard": False} if address == "local" else {}  # of a cluster that this starts
     try:
+        _check_reachable(str(address))
         ray.init(address, logging_level=logging.ERROR, log_to_driver=False, **how)
-    except (ConnectionError, RuntimeError, ValueError) as error:
+    except (OSError, RuntimeError, ValueError) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise BadInput(
             f"--ray {address}: expected the address of a Ray cluster, auto, or local; cannot connect: {reason:.200}"
@@ -61,6 +64,17 @@ def run_on_cluster(setup: TrialSetup, options: TuneOptions, study: Study, progre
     finally:
         ray.shutdown()
         study.tidy()
+
+
+def _check_reachable(address: str) -> None:
+    """Connect to an address with a host and a port: Ray itself tries for minutes.
+
+    Raises:
+        OSError: if nothing listens there.
+    """
+    host, _, port = address.rpartition("://")[2].rpartition(":")
+    if host and port.isdecimal():
+        socket.create_connection((host, int(port)), CONNECT_SECONDS).close()
 
 
 def _fit(setup: TrialSetup, options: TuneOptions, study: Study, progress: SearchProgress) -> None:

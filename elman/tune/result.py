@@ -27,7 +27,7 @@ class Tuned:
     >>> import elman, tempfile
     >>> space = {"hidden": [4, 8], "lr": "1e-3..1e-1:log"}
     >>> tuned = elman.tune.search("image", out=tempfile.mkdtemp(), trials=2, space=space, epochs=1)
-    >>> tuned.counts["complete"], tuned.best.model.title == f"GRU {tuned.best_options['hidden']}"
+    >>> tuned.counts["complete"], tuned.best.run.config["options"]["hidden"] == tuned.best_options["hidden"]
     (2, True)
     """
 
