@@ -2,4 +2,5 @@
 
 from importlib.util import find_spec
 
-collect_ignore = [] if find_spec("triton") else ["elman/engine/gpu"]
+NEEDS = {"elman/engine/gpu": "triton", "elman/tune/ray_search.py": "ray"}  # modules that import an optional package
+collect_ignore = [path for path, package in NEEDS.items() if not find_spec(package)]
