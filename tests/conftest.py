@@ -19,7 +19,7 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from elman import tasks
+import elman
 from elman.cells import REGISTRY, by_name
 from elman.cli import run
 from elman.engine.cpu import prepared_call
@@ -46,9 +46,19 @@ signal.signal(signal.SIGHUP, signal.SIG_DFL)
 ONCE = [
     "tasks",
     "test_command.py",
+    "flow/test_command.py",
     "test_bad_input.py",
+    "test_config.py",
+    "test_convergence.py",
     "test_distributed.py",
+    "test_env.py",
+    "test_exit_codes.py",
+    "test_extras.py",
+    "test_output_options.py",
+    "test_promises.py",
     "test_resume.py",
+    "test_runs.py",
+    "test_structure.py",
     "test_streamed.py",
     "test_killed.py",
     "test_damaged_runs.py",
@@ -178,7 +188,7 @@ NOT_OF_TORCH = re.compile(
     "|".join([name for name in REGISTRY if "torch_function" not in vars(by_name(name))])
     + "|TwoWidths|TwoLayers|OwnOutput|ByName"
 )
-TASKS = Path(tasks.__path__[0])
+PACKAGES_ONCE = [Path(elman.__file__).parent / room for room in ("serve", "sklearn", "tasks", "tune")]
 # Importing it registers a device with torch and changes modules of elman: `test_devices.py` runs it in its own process.
 collect_ignore = ["other_device.py", *(ONCE if os.environ.get("ELMAN_NATIVE") == "0" else [])]
 if find_spec("triton") is None:
@@ -194,14 +204,14 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     """Leave out the torch executor's refusals, and, unless asked for, what `THOROUGH` names.
 
     Of tests with many combinations of parameters, unless asked for, each value runs once for each executor. Without the
-    native executor, leave out tests that name another and examples of tasks too: they ran with it.
+    native executor, leave out tests that name another and the examples of what trains by the command: they ran with it.
     """
     out = {item for item in items if _executor(item) == "torch" and NOT_OF_TORCH.search(item.nodeid)}
     if not config.getoption("--thorough", default=False):
         out |= {item for item in items if THOROUGH.search(item.nodeid)}
         out |= _combinations([item for item in items if item not in out])
     if os.environ.get("ELMAN_NATIVE") == "0":
-        out |= {item for item in items if _executor(item) in ("loop", "torch") or TASKS in item.path.parents}
+        out |= {item for item in items if _executor(item) in ("loop", "torch") or _is_in(PACKAGES_ONCE, item)}
     config.hook.pytest_deselected(items=list(out))
     items[:] = [item for item in items if item not in out]
 
@@ -223,6 +233,10 @@ def pytest_collection_finish() -> None:
     """Collect garbage among the objects of a test, not among those of thousands of collected tests as well."""
     gc.collect()
     gc.freeze()
+
+
+def _is_in(folders: list[Path], item: pytest.Item) -> bool:
+    return any(folder in item.path.parents for folder in folders)
 
 
 def _executor(item: pytest.Item) -> object:
