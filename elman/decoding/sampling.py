@@ -71,7 +71,7 @@ def choose_each(
         if temperature:
             noise.exponential_(generator=generator)
 
-    tokens = _choose(logits, [Sampling(temperature, top_k, top_p)] * len(logits), draw)
+    tokens = _choose(logits, [Sampling(temperature, top_k, top_p)], draw)
     if (tokens < 0).any():
         raise Failure("expected numbers from the model, got nan")
     return tokens
@@ -98,7 +98,10 @@ def choose_rows(logits: Tensor, samplings: Sequence[Sampling], generators: Seque
 
 
 def _choose(logits: Tensor, samplings: Sequence[Sampling], draw: Callable[[Tensor], None]) -> Tensor:
-    """Draw one token for each row of logits; `draw` fills a tensor (N, V) with exponential random numbers."""
+    """Draw one token for each row of logits; `draw` fills a tensor (N, V) with exponential random numbers.
+
+    `samplings` has one entry for each row, or one for all.
+    """
     logits = logits.cpu()
     V = logits.shape[1]
     options = [(temperature, min(top_k, V), top_p) for temperature, top_k, top_p in samplings]
