@@ -3,6 +3,7 @@
 import base64
 import gc
 import os
+import random
 import re
 import shutil
 import signal
@@ -19,7 +20,7 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-import elman
+from elman import tasks
 from elman.cells import REGISTRY, by_name
 from elman.cli import run
 from elman.engine.cpu import prepared_call
@@ -178,7 +179,7 @@ THOROUGH = re.compile(
     r"|test_devices\.py::test_bfloat16_learns_as_float32\[(?!text)"
     r"|test_linking\.py"
     # `make docs` runs the examples of all pages, and builds the site.
-    r"|test_docs\.py::test_a_page_prints|test_new_task\.py|test_examples\.py|test_site\.py"
+    r"|test_docs\.py|elman/tune/|test_new_task\.py|test_examples\.py|test_site\.py"
 )
 FEW_COMBINATIONS = 6  # of a test, which all run
 # The torch executor's refusal, and torch's own error.
@@ -188,7 +189,7 @@ NOT_OF_TORCH = re.compile(
     "|".join([name for name in REGISTRY if "torch_function" not in vars(by_name(name))])
     + "|TwoWidths|TwoLayers|OwnOutput|ByName"
 )
-PACKAGES_ONCE = [Path(elman.__file__).parent / room for room in ("serve", "sklearn", "tasks", "tune")]
+PACKAGES_ONCE = [Path(tasks.__path__[0]).parent / room for room in ("serve", "sklearn", "tasks", "tune")]
 # Importing it registers a device with torch and changes modules of elman: `test_devices.py` runs it in its own process.
 collect_ignore = ["other_device.py", *(ONCE if os.environ.get("ELMAN_NATIVE") == "0" else [])]
 if find_spec("triton") is None:
@@ -201,15 +202,17 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 @pytest.hookimpl(trylast=True)  # after -k and -m
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leave out the torch executor's refusals, and, unless asked for, what `THOROUGH` names.
+    """Leave out the torch executor's refusals, and, unless asked for, slow tests and what `THOROUGH` names.
 
-    Of tests with many combinations of parameters, unless asked for, each value runs once for each executor. Without the
-    native executor, leave out tests that name another and the examples of what trains by the command: they ran with it.
+    Of tests with many combinations of parameters, unless asked for, each value runs once for each executor, or as many
+    combinations as a marker says. Without the native executor, leave out tests that name another, and the examples of
+    what trains by the command: they ran with it.
     """
     out = {item for item in items if _executor(item) == "torch" and NOT_OF_TORCH.search(item.nodeid)}
     if not config.getoption("--thorough", default=False):
-        out |= {item for item in items if THOROUGH.search(item.nodeid)}
+        out |= {item for item in items if item.get_closest_marker("slow") or THOROUGH.search(item.nodeid)}
         out |= _combinations([item for item in items if item not in out])
+        out |= _beyond_samples([item for item in items if item not in out])
     if os.environ.get("ELMAN_NATIVE") == "0":
         out |= {item for item in items if _executor(item) in ("loop", "torch") or _is_in(PACKAGES_ONCE, item)}
     config.hook.pytest_deselected(items=list(out))
@@ -226,6 +229,18 @@ def _combinations(items: list[pytest.Item]) -> set[pytest.Item]:
     for group in groups.values():
         if len(group) > FEW_COMBINATIONS:
             out |= set(group).difference(covering([(item, item.callspec.indices.items()) for item in group]))
+    return out
+
+
+def _beyond_samples(items: list[pytest.Item]) -> set[pytest.Item]:
+    """Return the combinations of parameters of marked tests that are not in a sample; the first always is."""
+    groups: dict[tuple[str, int], list[pytest.Item]] = {}
+    for item in items:
+        if marker := item.get_closest_marker("sample"):
+            groups.setdefault((item.nodeid.partition("[")[0], *marker.args), []).append(item)
+    out = set[pytest.Item]()
+    for (name, count), (_, *others) in groups.items():
+        out |= {*others}.difference(random.Random(name).sample(others, min(count - 1, len(others))))
     return out
 
 

@@ -160,6 +160,7 @@ def test_a_full_disk_at_the_start_leaves_nothing(
     assert files_in(tmp_path) == set()
 
 
+@pytest.mark.slow
 def test_a_full_disk_later_keeps_what_was_whole(
     elman: Command, file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -32,6 +32,7 @@ def test_json(elman: Command) -> None:
     assert "bf16" not in found["machine"]
 
 
+@pytest.mark.slow
 def test_bfloat16(elman: Command) -> None:
     measured = json.loads(elman("bench", "--cells", "lstm", *SMALL, "--dtype", "bf16", "--json").out)
     assert measured["dtype"] == "bf16"

@@ -65,6 +65,7 @@ def test_unknown_commands_and_tasks(elman: Command, words: str, message: str) ->
 KINDS = [(cell, tokens) for cell in ("rnn", "gru", "lstm") for tokens in ("char", "word", "bpe")]
 
 
+@pytest.mark.sample(2)
 @pytest.mark.parametrize(("cell", "tokens"), [*KINDS, *((cell, "char") for cell in list(REGISTRY)[3:])])
 def test_every_cell_and_kind_of_token_learns(
     elman: Command, file: Path, tmp_path: Path, tokens: str, cell: str

@@ -168,6 +168,7 @@ def test_a_file_with_what_cannot_be(
     refused(elman("train", "text", "--config", written(Path(name), values)), "elman: --config c", *parts)
 
 
+@pytest.mark.sample(4)
 @pytest.mark.parametrize(
     ("name", "text", "says"),
     [

@@ -96,6 +96,7 @@ def plateau(path: Path) -> int:
     return int(full["step"].max())  # type: ignore[arg-type]
 
 
+@pytest.mark.slow
 def test_a_plateau_lowers_the_learning_rate_and_ends_the_training(whole: tuple[Path, Outcome]) -> None:
     path, outcome = whole
     rows = metrics(path)
@@ -114,6 +115,7 @@ def test_a_plateau_lowers_the_learning_rate_and_ends_the_training(whole: tuple[P
     assert outcome.best < 0.99 * min(before)  # the decay is worth its time
 
 
+@pytest.mark.slow
 def test_the_decay_begins_with_the_best_weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     original, seen = TimeBudget.on_validation_end, []
 
@@ -133,6 +135,7 @@ def test_the_decay_begins_with_the_best_weights(tmp_path: Path, monkeypatch: pyt
     assert not torch.equal(after, before)
 
 
+@pytest.mark.slow
 def test_a_slow_machine_ends_with_the_same_weights(
     whole: tuple[Path, Outcome], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -148,6 +151,7 @@ def test_a_slow_machine_ends_with_the_same_weights(
 @pytest.mark.parametrize(
     "where", [-150, 1, 50]
 )  # while it waits, just after the best weights were put back, in the decay
+@pytest.mark.slow
 def test_an_interrupted_training_converges_as_an_uninterrupted_one(
     whole: tuple[Path, Outcome], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, where: int
 ) -> None:
@@ -236,6 +240,7 @@ def test_by_default_a_training_converges(elman: Command, tmp_path: Path) -> None
     assert metrics(run)["lr"].drop_nulls()[-1] < 0.05
 
 
+@pytest.mark.sample(1)
 @pytest.mark.parametrize(("epochs", "limit", "longer"), [(0.5, "0.5 epochs", "1"), (1, "1 epoch", "2")])
 def test_a_limit_that_ends_an_improving_training_is_told_with_how_to_go_on(
     elman: Command, file: Path, tmp_path: Path, epochs: float, limit: str, longer: str

@@ -73,6 +73,7 @@ def test_every_file_that_is_loaded_has_a_digest(checked: Path, file: Path) -> No
         assert hashlib.sha256((checked / name).read_bytes()).hexdigest() == digests[-1]
 
 
+@pytest.mark.sample(8)
 @pytest.mark.parametrize("seed", range(12))
 @pytest.mark.parametrize("name", COMMANDS)
 def test_any_change_is_noticed(elman: Command, checked: Path, file: Path, name: str, seed: int) -> None:

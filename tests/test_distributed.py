@@ -162,6 +162,7 @@ def test_batches_that_cannot_be_divided_are_refused(monkeypatch: pytest.MonkeyPa
         processes.part_of(batches)
 
 
+@pytest.mark.slow
 def test_a_run_is_resumed_on_a_divisor_of_its_batch(elman: Command, trained: Path, tmp_path: Path) -> None:
     said = elman("train", "text", "--resume", trained, "--epochs", 9, "--devices", 3, "--accelerator", "cpu")
     refused(said, "expected a number of processes that divides 4", "got 3; pass other --devices or --nodes")
@@ -243,6 +244,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory, file: Path) -> Path:
     return path
 
 
+@pytest.mark.slow
 def test_two_processes_train_as_one_with_their_batches(file: Path, tmp_path: Path, whole: Path) -> None:
     run = tmp_path / "run"
     said = subprocess.run(

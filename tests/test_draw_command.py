@@ -44,6 +44,7 @@ def test_a_cell_goes_by_any_spelling(elman: Command, tmp_path: Path, monkeypatch
     assert elman("draw", "layer-norm-gru") == (0, "drawing: layer_norm_gru.svg\n", "")
 
 
+@pytest.mark.slow
 def test_a_run_that_is_called_like_a_cell(
     elman: Command, copied: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -94,6 +94,7 @@ def test_a_checkout_that_is_not_installed(elman: Command, monkeypatch: pytest.Mo
     assert torch.__version__ in printed.out
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("missing", ["torch", "llvmlite", "numpy"])
 def test_a_broken_installation(missing: str) -> None:
     code = f"import sys; sys.modules[{missing!r}] = None; from elman.cli import run; print('code', run(['env']))"
@@ -104,12 +105,14 @@ def test_a_broken_installation(missing: str) -> None:
     assert printed.endswith("code 0\n")
 
 
+@pytest.mark.slow
 def test_without_the_packages_of_the_command_line() -> None:
     missing = "sys.modules.update(dict.fromkeys(['typer', 'rich', 'lightning', 'matplotlib']))"
     code = f"import runpy, sys; {missing}; runpy.run_module('elman.environment', run_name='__main__')"
     assert in_process(code).startswith(f"elman         {package.__version__}")
 
 
+@pytest.mark.slow
 def test_why_an_executor_is_not_available() -> None:
     code = "from elman.environment import *; print(as_text(environment()))"
     assert "native (the environment variable ELMAN_NATIVE is 0)" in in_process(code, ELMAN_NATIVE="0")

@@ -29,6 +29,7 @@ with elman.flow.record(layer) as recording:
 PICTURE = "a picture needs matplotlib: pip install 'elman[draw]'"
 
 
+@pytest.mark.sample(2)
 @pytest.mark.parametrize(
     ("code", "message"),
     [
@@ -83,6 +84,7 @@ def test_the_smallest_extra_is_named() -> None:
         assert extra == min(having, key=lambda other: len(requirements(other))), package
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("task", TASKS)
 def test_a_task_imports_nothing_of_other_extras(task: str) -> None:
     """So that its extra is enough. `jiwer` and `soundfile` are imported later, by what needs them."""

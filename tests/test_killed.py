@@ -130,6 +130,7 @@ def test_at_any_moment(server: Server, tmp_path: Path, wholes: dict[str, Whole],
         runs += 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("chosen", ["two", *(f"part {part} of 8" for part in range(8))])
 def test_at_every_file(server: Server, tmp_path: Path, wholes: dict[str, Whole], chosen: str) -> None:
     """When a file of the run is about to be created, opened to write, renamed or removed."""
@@ -167,6 +168,7 @@ def test_a_file_that_is_too_large_for_the_disk(server: Server, tmp_path: Path, w
     check_same(run, expected)
 
 
+@pytest.mark.slow
 def test_a_terminal_that_is_closed(server: Server, tmp_path: Path, wholes: dict[str, Whole]) -> None:
     """Whoever writes to it gets an error; the training saves, and ends with 129."""
     expected, _ = whole("text", server, tmp_path, wholes)

@@ -111,6 +111,7 @@ def test_equals_the_reference_where_discounts_are_estimated() -> None:
         assert_proper(model, context)
 
 
+@pytest.mark.slow
 @settings(max_examples=100)
 @given(TEXTS, st.lists(st.integers(0, V), min_size=1, max_size=5), st.integers(0, 60))
 def test_probabilities_are_positive_and_sum_to_one(text: list[int], unseen: list[int], at: int) -> None:

@@ -201,6 +201,7 @@ def test_a_backward_pass_that_breaks_off(executor: str) -> None:
     assert found.d_states[0][3:].abs().max() == 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("again", [False, True])
 @pytest.mark.parametrize("executor", EXECUTORS)
 def test_gone_with_the_graph(executor: str, again: bool) -> None:

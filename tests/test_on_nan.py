@@ -77,6 +77,7 @@ def same(a: list[Tensor], b: list[Tensor]) -> bool:
     return len(a) == len(b) and all(map(torch.equal, a, b))
 
 
+@pytest.mark.sample(2)
 @pytest.mark.parametrize("how", SPOILS)
 @pytest.mark.parametrize("optimizer", ["adamw", "sgd", "rmsprop"])
 def test_a_skipped_step_changes_nothing(
@@ -164,6 +165,7 @@ def test_a_validation_loss_is_not_skipped(
     failed(said, "the validation loss is nan after step 89")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("task", DATA)
 def test_every_task_skips(task: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     data, options = DATA[task]

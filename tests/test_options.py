@@ -53,6 +53,7 @@ def agree(cell_type: Any, training: bool = True, **options: Any) -> None:
     all_close(found[1][1], found[0][1], "gradients")
 
 
+@pytest.mark.sample(8)
 @native
 @every_cell
 @pytest.mark.parametrize("options", [{"zoneout": 0.3}, {"weight_drop": 0.4, "locked_dropout": 0.3}], ids=str)

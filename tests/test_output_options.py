@@ -60,6 +60,7 @@ def test_info_as_json(elman: Command, trained: Path, copied: Path) -> None:
     assert resume == f"elman train text --resume {copied}"
 
 
+@pytest.mark.slow
 def test_flow_as_json(elman: Command, trained: Path, tmp_path: Path) -> None:
     command = ("flow", trained, "--steps", 10, "--out", tmp_path / "flow")
     said, table = elman(*command, "--json"), elman(*command).out
@@ -124,6 +125,7 @@ def test_a_text_on_standard_input(elman: Command, tmp_path: Path, monkeypatch: p
     assert elman("generate", path, "--prompt", "-", "--length", 1).out.startswith("the gate")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("form", ["csv", "jsonl", "json"])
 def test_a_table_on_standard_input(
     elman: Command, classifier: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, form: str

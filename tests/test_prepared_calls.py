@@ -84,6 +84,7 @@ def agree(stacks: Sequence[elman.Stack], x: Tensor, states: Sequence[Tensor], wa
     same(found, reference)
 
 
+@pytest.mark.sample(8)
 @pytest.mark.parametrize(("T", "B"), [(1, 1), (1, 5), (1, 64), (2, 1), (7, 3)])
 @pytest.mark.parametrize("cell", list(cells.REGISTRY))
 def test_the_loops_gradients(cell: str, T: int, B: int, ran: list[int]) -> None:
@@ -93,6 +94,7 @@ def test_the_loops_gradients(cell: str, T: int, B: int, ran: list[int]) -> None:
     assert ran or cell == "antisymmetric_rnn"  # whose matrix is computed from a parameter
 
 
+@pytest.mark.sample(8)
 @pytest.mark.parametrize("both", [False, True])
 @pytest.mark.parametrize("threads", [1, 2])
 @pytest.mark.parametrize("cell", list(cells.REGISTRY))
@@ -114,6 +116,7 @@ def test_several_chunks(cell: str, threads: int, both: bool, ran: list[int], mon
     assert all(map(torch.equal, *results))
 
 
+@pytest.mark.sample(12)
 @pytest.mark.parametrize("which", ["outputs", "states", "all"])
 @pytest.mark.parametrize("wanted", ["p", "x", "s", "xp", "1"])
 @pytest.mark.parametrize(("cell", "both"), [("gru", False), ("lstm", False), ("gru", True)])
@@ -255,6 +258,7 @@ def test_gradients_of_gradients_and_of_many_cotangents(cell: str, both: bool, T:
     assert len(ran) == 2
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("threads", [1, 2])
 def test_lengths_in_any_order(threads: int, ran: list[int], monkeypatch: pytest.MonkeyPatch) -> None:
     """One preparation serves every number of steps; more rows than it has room for go another way."""
@@ -322,6 +326,7 @@ def test_threads_at_once(ran: list[int]) -> None:
     assert len(ran) == 8 * 30
 
 
+@pytest.mark.sample(3)
 @pytest.mark.parametrize("both", [False, True])
 @pytest.mark.parametrize("T", [1, 2])
 @pytest.mark.parametrize("late", [False, True])

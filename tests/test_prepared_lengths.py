@@ -56,6 +56,7 @@ def agree(layer: Any, x: Tensor, states: Sequence[Tensor], lengths: Any, ran: li
         assert all(map(torch.equal, prepared, results(layer, x, states, lengths)))
 
 
+@pytest.mark.sample(3)
 @pytest.mark.parametrize("both", [False, True])
 @pytest.mark.parametrize("cell", ["rnn", "gru", "lstm", "slstm", "projected_lstm"])
 def test_the_same_bits(cell: str, both: bool, ran: list[bool], monkeypatch: pytest.MonkeyPatch) -> None:

@@ -240,6 +240,7 @@ DAMAGES: list[tuple[str, Callable[[Path], object], list[str]]] = [
 ]  # fmt: skip
 
 
+@pytest.mark.sample(4)
 @pytest.mark.parametrize(("name", "damage", "parts"), DAMAGES, ids=[case[0] for case in DAMAGES])
 def test_a_damaged_run(
     elman: Command, copied: Path, name: str, damage: Callable[[Path], object], parts: list[str]

@@ -44,6 +44,7 @@ def interrupt_at(monkeypatch: pytest.MonkeyPatch, step: int, what: Any) -> None:
 
 
 # At the first step of all, within an epoch, at its last (a validation is due) and next to it, at one that is logged.
+@pytest.mark.sample(1)
 @pytest.mark.parametrize("step", [1, 37, PER_EPOCH - 1, PER_EPOCH, PER_EPOCH + 1, 230])
 def test_ctrl_c_saves_and_resuming_changes_nothing(
     elman: Command, file: Path, tmp_path: Path, whole: Path, monkeypatch: pytest.MonkeyPatch, step: int
@@ -102,6 +103,7 @@ def test_a_checkpoint_is_saved_every_minute(
     assert saved[:5] == [1, 4, 7, 10, 13]  # after more than 60 seconds
 
 
+@pytest.mark.slow
 def test_a_moved_run_can_be_resumed_and_made_longer(elman: Command, whole: Path, tmp_path: Path) -> None:
     moved = shutil.copytree(whole, tmp_path / "moved")
     before = losses(moved)

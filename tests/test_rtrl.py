@@ -57,6 +57,7 @@ def test_every_cell(case: Case, executor: str) -> None:
     all_close(of_rtrl, of_full, "gradients")
 
 
+@pytest.mark.sample(5)
 @every_executor
 @every_stack
 def test_stacks(stack: str, executor: str) -> None:
@@ -188,6 +189,7 @@ def reachable(tensor: Tensor) -> int:
     return len(seen)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("learns", [True, False])
 @pytest.mark.parametrize("name", ["LSTM-2", "learned"])
 def test_nothing_grows(name: str, learns: bool) -> None:

@@ -214,6 +214,7 @@ def test_folders_that_cannot_be_locked(
 
 
 # Before config.json; before and after a file of the task; before the first checkpoint.
+@pytest.mark.sample(3)
 @pytest.mark.parametrize("name", ["config.json", "checksums.json", "tokenizer.json", "last.ckpt"])
 @pytest.mark.parametrize("after", [False, True])
 def test_a_training_killed_before_its_first_checkpoint_starts_again(
@@ -247,6 +248,7 @@ STARTS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_data_of_one_batch_can_be_interrupted(
     elman: Command, short: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int
@@ -287,6 +289,7 @@ ENDINGS: list[tuple[str, int, bool]] = [  # files, how often they are written in
 ]
 
 
+@pytest.mark.sample(6)
 @pytest.mark.parametrize(("name", "time", "after"), ENDINGS)
 @pytest.mark.parametrize("how", ["killed", "full"])
 def test_a_training_that_ends_badly_is_brought_to_the_same_end(
@@ -399,6 +402,7 @@ def test_a_row_that_was_cut_short_is_written_anew(tmp_path: Path) -> None:
 
 
 # For polars a pattern; for Lightning, TensorBoard and fsspec a home, a variable, an address.
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["a[1] {b}*?", "~", "$HOME", "http:r\u00fcn", "file:", "-x"])
 def test_the_name_of_a_run_is_a_name(
     elman: Command, short: Path, whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str

@@ -39,6 +39,7 @@ def checks() -> dict[str, tuple[type, Any]]:
 CHECKS = checks()
 
 
+@pytest.mark.sample(36)
 @pytest.mark.parametrize("name", CHECKS)
 def test_checks_of_scikit_learn(name: str) -> None:
     kind, check = CHECKS[name]
@@ -103,6 +104,7 @@ def test_random_state_decides_and_no_other_random_numbers_change() -> None:
     assert bool((SequenceClassifier(**options | {"random_state": 1}).fit(X, y).predict_proba(X) != first).any())
 
 
+@pytest.mark.slow
 def test_grid_search_pipeline_and_pickle() -> None:
     X, y = waves(24)
     search = GridSearchCV(SequenceClassifier(**QUICK), {"cell": ["gru", "lstm"], "hidden": [2, 3]}, cv=2).fit(X, y)

@@ -33,6 +33,7 @@ def agrees(layer: Any, x: Tensor, state: Any = None) -> None:
     all_close((outputs, *as_tuple(last)), (expected, *as_tuple(final)), "outputs")
 
 
+@pytest.mark.sample(24)
 @pytest.mark.parametrize("mode", [torch.no_grad, torch.inference_mode, torch.enable_grad])
 @pytest.mark.parametrize("B", [1, 3, 6])
 @pytest.mark.parametrize("dtype", TOLERANCES, ids=str)

@@ -373,6 +373,7 @@ def test_the_order_is_that_of_the_seed(folder: Path) -> None:
     assert in_order != list(chain.from_iterable(first))
 
 
+@pytest.mark.slow
 def test_any_batch_can_be_asked_for(folder: Path) -> None:
     """As a resumed training does: the same batch as in order."""
     stream = stream_of(folder)
@@ -463,6 +464,7 @@ def test_every_token_is_read_once(folder: Path) -> None:
 # Trainings.
 
 
+@pytest.mark.slow
 def test_classify(elman: Command, folder: Path, tmp_path: Path) -> None:
     run = tmp_path / "run"
     said = elman("train", "classify", folder, "--stream", "--out", run, *SMALL)
@@ -566,6 +568,7 @@ TRAIN = {
 }
 
 
+@pytest.mark.sample(1)
 @pytest.mark.parametrize(("task", "step"), [("classify", 11), ("classify", 29), ("text", 9), ("text", 50)])
 def test_resumed_as_if_never_interrupted(
     elman: Command, some: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, task: str, step: int

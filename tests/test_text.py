@@ -111,6 +111,7 @@ def counted(draws: int = 4000, **options: Any) -> torch.Tensor:
     return torch.bincount(torch.tensor(drawn), minlength=4) / draws
 
 
+@pytest.mark.slow
 def test_sampling_follows_the_distribution() -> None:
     # Three standard deviations of a share drawn 4,000 times are at most 0.024.
     torch.testing.assert_close(counted(), torch.tensor([0.5, 0.25, 0.2, 0.05]), atol=0.024, rtol=0)

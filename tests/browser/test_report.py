@@ -35,6 +35,7 @@ def test_every_plot_is_drawn(page: "Page", reported: Path) -> None:
         assert chart.locator(".trace, .hm image, image").count() > 0, chart.get_attribute("id")
 
 
+@pytest.mark.sample(2)
 @pytest.mark.parametrize("width", WIDTHS)
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_it_fits(page: "Page", reported: Path, width: str, scheme: Any) -> None:
@@ -52,6 +53,7 @@ def test_it_fits(page: "Page", reported: Path, width: str, scheme: Any) -> None:
     assert (min(map(int, ink[4:-1].split(","))) > 128) == (scheme == "dark")
 
 
+@pytest.mark.slow
 def test_plots_follow_a_change_to_dark(page: "Page", reported: Path) -> None:
     page.emulate_media(color_scheme="light")
     opened(page, reported)
@@ -118,6 +120,7 @@ def test_the_player_goes_through_the_losses(page: "Page", reported: Path) -> Non
     assert 1 < page.evaluate(shown) < last
 
 
+@pytest.mark.slow
 def test_paper_is_light(page: "Page", reported: Path) -> None:
     page.emulate_media(color_scheme="dark")
     opened(page, reported)

@@ -162,6 +162,7 @@ CHANGES: dict[str, tuple[type[elman.Stack], dict[str, Any]]] = {
 }
 
 
+@pytest.mark.sample(6)
 @pytest.mark.parametrize("training", [True, False])
 @pytest.mark.parametrize("name", CHANGES)
 def test_attributes_that_change(name: str, training: bool) -> None:

@@ -23,6 +23,7 @@ def _single(value: Any) -> Any:
     return value.float() if isinstance(value, Tensor) else value
 
 
+@pytest.mark.sample(45)
 @every_executor
 @pytest.mark.parametrize("given", ["single", "half", "packed", "without a batch", "states"])
 @pytest.mark.parametrize("options", [{}, {"num_layers": 2, "bidirectional": True}, {"bias": False}], ids=str)

@@ -66,6 +66,7 @@ def representable(inputs: Sequence[Tensor]) -> list[Tensor]:
     return [tensor.detach().to(DTYPE).to(tensor.dtype).requires_grad_() for tensor in inputs]
 
 
+@pytest.mark.sample(16)
 @every_way
 @every_executor
 @every_case
@@ -76,6 +77,7 @@ def test_1_double_precision(case: Case, executor: str, way: Way) -> None:
     compare(tolerance("1", executor), computed, compute_wide(on_loop(case), inputs))
 
 
+@pytest.mark.sample(10)
 @native
 @pytest.mark.parametrize("sizes", ROUNDED_SIZES, ids=str)
 @every_case

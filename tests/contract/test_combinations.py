@@ -58,6 +58,7 @@ def asked(draw: st.DrawFn) -> Asked:
     return Asked(case, executor, options, lengths, T, B, form, draw(st.booleans()), mode)
 
 
+@pytest.mark.slow
 @settings(max_examples=120, deadline=None)
 @given(asked=asked())
 def test_as_torch_nn(asked: Asked) -> None:

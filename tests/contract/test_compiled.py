@@ -105,6 +105,7 @@ def count_graphs(layer: Any, kind: str, shapes: Sequence[tuple[int, int]], backe
     return graphs.frame_count
 
 
+@pytest.mark.sample(4)
 @pytest.mark.parametrize("kind", ["plain", "lengths", "packed"])
 @pytest.mark.parametrize("name", layers())
 def test_two_graphs_serve_every_length_and_batch(name: str, kind: str) -> None:
@@ -186,6 +187,7 @@ CHANGES: dict[str, tuple[Callable[[], Any], list[Callable[[Any], Any]], int]] = 
 }  # fmt: skip
 
 
+@pytest.mark.sample(2)
 @pytest.mark.parametrize("name", CHANGES)
 def test_what_changes_acts_as_in_eager_mode(name: str) -> None:
     build, changes, most = CHANGES[name]

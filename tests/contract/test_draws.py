@@ -66,6 +66,7 @@ def problem(name: str, executor: str, dtype: torch.dtype) -> tuple[elman.Recurre
     return layer, torch.randn(T, B, D, dtype=dtype, requires_grad=True)
 
 
+@pytest.mark.sample(6)
 @native
 @every_cell
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)

@@ -193,6 +193,7 @@ def flat(state: Any) -> list[Tensor]:
     return [tensor for value in values for tensor in flat(value)]
 
 
+@pytest.mark.sample(12)
 @every_executor
 @pytest.mark.parametrize("name", FORMS)
 @pytest.mark.parametrize("mode", [Full(), Checkpointed(2), Truncated(2), RTRL()], ids=str)

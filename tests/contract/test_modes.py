@@ -138,6 +138,7 @@ def by_definition(
     return tuple(torch.zeros_like(t) if g is None else g for g, t in zip(found, problem.inputs, strict=True))
 
 
+@pytest.mark.sample(5)
 @given(T=st.integers(1, 12), k1=steps, more=st.integers(0, 5))
 @every_executor
 @every_cell
@@ -167,6 +168,7 @@ def test_a_window_over_everything_is_full(executor: str, k1: int, more: int, T: 
     assert all(map(torch.equal, found, expected))
 
 
+@pytest.mark.sample(30)
 @every_executor
 @pytest.mark.parametrize("segments", ["sqrt", 8])
 @pytest.mark.parametrize("case", CASES, ids=name_of)
@@ -223,6 +225,7 @@ class TwoLayers(nn.Module):
         return upper, (lower, upper)
 
 
+@pytest.mark.sample(12)
 @every_executor
 @pytest.mark.parametrize("lengths", [None, [12, 3, 7]], ids=str)
 @pytest.mark.parametrize("T", [12, 11])

@@ -21,6 +21,7 @@ def gradients(results: Results, inputs: Sequence[Tensor]) -> tuple[Tensor, ...]:
     return torch.autograd.grad(of, inputs, received, allow_unused=True, materialize_grads=True)
 
 
+@pytest.mark.sample(12)
 @native
 @every_odd_cell
 def test_native_is_loop(name: str) -> None:
@@ -53,6 +54,7 @@ def test_nothing_is_compiled_twice(name: str, monkeypatch: pytest.MonkeyPatch) -
         gradients(run(*inputs), inputs)
 
 
+@pytest.mark.sample(10)
 @native
 @pytest.mark.parametrize("name", [name for name in STEPS if name != "no gradient through time"])
 def test_gradients(name: str) -> None:

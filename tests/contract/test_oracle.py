@@ -27,6 +27,7 @@ from tests.tolerances import TOLERANCES, all_close
 SIZES = [*SMALL, Sizes(T=29, B=6, D=17, H=35)]
 
 
+@pytest.mark.sample(120)
 @pytest.mark.parametrize("bias", [True, False], ids=["bias", "no bias"])
 @pytest.mark.parametrize("sizes", SIZES, ids=str)
 @pytest.mark.parametrize("dtype", TOLERANCES, ids=str)
@@ -36,6 +37,7 @@ def test_outputs_and_gradients(case: Case, executor: str, dtype: torch.dtype, si
     check(case, executor, dtype, sizes, bias)
 
 
+@pytest.mark.sample(4)
 @settings(max_examples=5)
 @given(sizes=st.builds(Sizes, T=st.integers(1, 9), B=st.integers(1, 20), D=st.integers(1, 40), H=st.integers(1, 40)))
 @pytest.mark.parametrize("dtype", TOLERANCES, ids=str)

@@ -87,6 +87,7 @@ def test_gradients(case: Case) -> None:
     gradcheck(partial(run, lengths=[1, 3, 0]), inputs)
 
 
+@pytest.mark.slow
 @every_executor
 def test_a_gradient_of_a_gradient(executor: str) -> None:
     run, inputs, _ = problem(CASES[2], Sizes(T=3, B=3, D=2, H=3), executor)

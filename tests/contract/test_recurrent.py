@@ -30,6 +30,7 @@ def random_input() -> Tensor:
     return torch.randn(T, B, D, dtype=torch.float64, requires_grad=True)
 
 
+@pytest.mark.sample(30)
 @every_executor
 @every_cell
 def test_is_the_loop(make: Make, executor: str) -> None:

@@ -27,6 +27,7 @@ def in_a_row(values: Any) -> list[torch.Tensor]:
     return [tensor for value in values for tensor in in_a_row(value)]
 
 
+@pytest.mark.slow
 @every_executor
 @pytest.mark.parametrize("name", LAYERS)
 def test_valid(name: str, executor: str) -> None:

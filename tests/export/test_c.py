@@ -114,6 +114,7 @@ def compiled(shelf: Shelf, library: Any, monkeypatch: pytest.MonkeyPatch) -> Non
     monkeypatch.setattr(_c, "compile_library", lambda paths: library)
 
 
+@pytest.mark.sample(12)
 @pytest.mark.usefixtures("compiled")
 @pytest.mark.parametrize("name", MODELS)
 def test_numbers(name: str, shelf: Shelf) -> None:

@@ -10,6 +10,7 @@ import elman.export
 from elman.errors import Failure
 
 
+@pytest.mark.sample(1)
 @pytest.mark.parametrize("suffix", ["json", "c", "onnx"])
 def test_check_takes_what_was_written(suffix: str, tmp_path: Path) -> None:
     """A list of modules and an `nn.Sequential`, in every format that takes them."""

@@ -165,6 +165,7 @@ def test_a_learned_initial_state(file: Path) -> None:
     assert torch.equal(torch.tensor(learned["c"]), c)
 
 
+@pytest.mark.slow
 def test_every_opset(file: Path) -> None:
     for opset in OPSETS:
         exported(file, elman.LSTM(3, 4, layer_norm=True, executor="loop"), lengths=True, opset=opset)

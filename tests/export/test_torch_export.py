@@ -77,6 +77,7 @@ def test_cells(name: str, loop: Any, tmp_path: Path) -> None:
     assert elman.export.check(tmp_path / "cell.pt2", layer).largest < 1e-5
 
 
+@pytest.mark.slow
 def test_a_new_process(tmp_path: Path) -> None:
     loops: tuple[Literal["scan", "operator"], ...] = ("scan", "operator")
     layer, x = elman.LSTM(D, H), torch.randn(7, 3, D)

@@ -27,12 +27,14 @@ def test_a_trained_model_is_measured_judged_and_drawn(elman: Command, copied: Pa
         assert path.read_bytes().startswith(PNG)
 
 
+@pytest.mark.slow
 def test_clipping_that_rules(elman: Command, file: Path, tmp_path: Path) -> None:
     arguments = ["--epochs", 1, *SMALL, "--out", tmp_path / "run", "--flow-every", 20, "--clip", 1e-3]
     assert elman("train", "text", file, *arguments).code == 0
     assert "clipped: 100% of the updates were clipped" in elman("flow", tmp_path / "run", "--steps", 10).out
 
 
+@pytest.mark.slow
 def test_a_history_that_is_damaged(elman: Command, copied: Path) -> None:
     for text, part in (
         ("step,clipped\n1,much\n", "row 1: clipped: expected a number, got 'much'"),
@@ -55,6 +57,7 @@ def test_another_text_and_another_folder(elman: Command, trained: Path, file: Pa
     assert not (trained / "flow").exists()
 
 
+@pytest.mark.slow
 def test_all_steps_are_judged_that_were_asked_for(elman: Command, trained: Path, tmp_path: Path) -> None:
     said = elman("flow", trained, "--steps", 300, "--sequences", 1, "--out", tmp_path)
     assert "of 300 steps" in said.out.splitlines()[0]
@@ -93,6 +96,7 @@ def test_a_training_that_is_looked_at(elman: Command, file: Path, tmp_path: Path
     assert [line.rpartition(",")[0] for line in plain] == [line.rpartition(",")[0] for line in seen]  # but the seconds
 
 
+@pytest.mark.slow
 def test_a_resumed_training_goes_on_with_its_table(elman: Command, file: Path, tmp_path: Path) -> None:
     run = tmp_path / "run"
     assert elman("train", "text", file, "--epochs", 1, *SMALL, "--out", run, "--flow-every", 30).code == 0

@@ -13,6 +13,7 @@ T, B, D, H = 7, 3, 4, 5
 every_executor = pytest.mark.parametrize("executor", EXECUTORS)
 
 
+@pytest.mark.sample(6)
 @every_executor
 @pytest.mark.parametrize("mode", [Full(), Checkpointed(3)], ids=str)
 @pytest.mark.parametrize("part", ["states", "named", "all"])

@@ -140,6 +140,7 @@ def test_units_and_gates() -> None:
     assert [finding.name for finding in found.verdict().findings if finding.kind == "saturated"] == ["o_l0"]
 
 
+@pytest.mark.slow
 def test_what_cannot_be_recorded() -> None:
     with (
         pytest.raises(ValueError, match=r"^flow.record: Linear: expected a model with elman layers"),

@@ -87,6 +87,7 @@ LAYERS: dict[str, Callable[..., Any]] = {
 MODES: list[Mode] = [Full(), Checkpointed(3), Truncated(4), Truncated(2, 5)]
 
 
+@pytest.mark.sample(10)
 @every_executor
 @pytest.mark.parametrize("mode", MODES, ids=str)
 @pytest.mark.parametrize("lengths", [None, [3, 8, 5]], ids=["even", "ragged"])

@@ -258,6 +258,7 @@ def test_describe_names_the_kernels() -> None:
 # Law 6: nothing is generated twice, and no kernel depends on T or B.
 
 
+@pytest.mark.slow
 def test_nothing_is_generated_twice(monkeypatch: pytest.MonkeyPatch) -> None:
     generated = []
 
@@ -288,6 +289,7 @@ def test_numbers_are_not_specialized() -> None:
         assert {name.strip("' ") for name in listed.split(",")} == set(integers)
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:.* is deprecated")  # in torch's inductor
 @pytest.mark.parametrize("backend", ["aot_eager", "inductor"])
 @pytest.mark.parametrize("kind", ["plain", "lengths", "packed"])
@@ -307,6 +309,7 @@ def test_ragged_is_row_by_row(name: str, form: str) -> None:
     test_ragged.check(problem(case, Sizes(T=4, B=4, D=3, H=5), "triton"), int("Recurrent" not in name), [2, 4, 0, 3])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", SHELF, ids=name_of)
 def test_the_shelf_ragged(case: Case) -> None:
     agree(lambda executor: problem(case, Sizes(T=3, B=3, D=3, H=5), executor, torch.float32), lengths=[3, 0, 2])
@@ -331,6 +334,7 @@ def test_observed_gradients(lengths: list[int] | None) -> None:
 # Law 10. The interpreter runs one launch at a time; all else is several threads'.
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("shared", [True, False], ids=["one layer", "a layer each"])
 def test_callers_at_once(shared: bool) -> None:
     layers: list[Layer] = [elman.GRU(4, 7, executor="triton"), elman.RNN(4, 7, executor="triton")]
@@ -338,6 +342,7 @@ def test_callers_at_once(shared: bool) -> None:
     test_threads.check_callers(layers, (3, 2, 4), calls=2)
 
 
+@pytest.mark.slow
 def test_a_forked_child() -> None:
     test_threads.check_forked_child(elman.GRU(4, 7, executor="triton"), 4)
 

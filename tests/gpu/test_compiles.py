@@ -73,6 +73,7 @@ def check(compiled: TritonPlan) -> None:
         assert module.verify()
 
 
+@pytest.mark.sample(3)
 @pytest.mark.parametrize(
     ("name", "dtype"), [*((name, torch.float32) for name in cells.REGISTRY), ("lstm", torch.float64)], ids=str
 )
@@ -95,6 +96,7 @@ def test_operations_of_cells(name: str) -> None:
     check(generated(cell, test_operations.D, cell.state_size))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["rnn", "gru", "lstm"])
 def test_shared_memory_is_little(name: str) -> None:
     cell = cells.by_name(name)(128, 128)

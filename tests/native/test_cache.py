@@ -252,6 +252,7 @@ def test_a_disk_that_is_full(compiled: list[str], monkeypatch: pytest.MonkeyPatc
     assert [file.name for file in (tmp_path / "cache").iterdir()] == [cache_folder.KEY]
 
 
+@pytest.mark.slow
 def test_processes_share_what_they_compile(tmp_path: Path) -> None:
     cache = tmp_path / "not/there/yet"
     counts = [compilations(process) for process in [start(cache) for _ in range(2)]]

@@ -67,6 +67,7 @@ def force(monkeypatch: pytest.MonkeyPatch, two_threads: None) -> Callable[..., l
     return forced
 
 
+@pytest.mark.sample(8)
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
 @pytest.mark.parametrize("threads", [1, 2])
 @every_layer
@@ -77,6 +78,7 @@ def test_the_number_of_threads(build: Build, threads: int, shape: tuple[int, int
     agrees(layer, *problem(layer, T, B, D))
 
 
+@pytest.mark.slow
 @settings(max_examples=3, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(sizes=st.builds(Sizes, T=st.integers(1, 9), B=st.integers(1, 20), D=st.integers(1, 40), H=st.integers(1, 70)))
 @pytest.mark.parametrize("dtype", [*TOLERANCES, *HALF_TOLERANCES], ids=str)
@@ -98,6 +100,7 @@ def test_every_cell_of_the_shelf(made: Callable[[], Problem], force: Callable[..
     the_same_numbers(made, force)
 
 
+@pytest.mark.sample(3)
 @pytest.mark.parametrize("name", [*list(STEPS)[-6:], "three in a row", "a state that is not used"])
 def test_odd_cells(name: str, force: Callable[..., list[int]]) -> None:
     the_same_numbers(lambda: odd_problem(name, "native", T=2, H=33), force)
@@ -125,6 +128,7 @@ def the_same_numbers(
         assert all(torch.equal(a, b) for a, b in zip(found[0], other, strict=True))
 
 
+@pytest.mark.sample(4)
 @pytest.mark.parametrize("B", [1, 3])
 @every_split
 @every_layer
@@ -281,6 +285,7 @@ assert torch.equal(before, layer(x)[0])
 """
 
 
+@pytest.mark.slow
 def test_the_threads_are_torchs_where_another_library_has_some_too() -> None:
     """Two pools of threads that wait by spinning take the cores from each other."""
     if openmp.threads() == 1 and openmp.library() is None:

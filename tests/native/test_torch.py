@@ -36,6 +36,7 @@ def tensors_of(layer: elman.Stack, sizes: Tensor | None = None) -> tuple[str, Te
     return key_of(layer), x, inner, list(layer.parameters())
 
 
+@pytest.mark.sample(4)
 @opchecked
 @either_layout
 @every_layer
@@ -47,6 +48,7 @@ def test_opcheck_of_forward(build: Callable[..., elman.Stack], keep: bool, sizes
     torch.library.opcheck(forward_op, (key, x, states, parameters, [], sizes, keep))
 
 
+@pytest.mark.sample(12)
 @opchecked
 @either_layout
 @every_layer
@@ -95,6 +97,7 @@ def fresh_compiler() -> None:
     torch.compiler.reset()
 
 
+@pytest.mark.sample(1)
 @pytest.mark.parametrize("dynamic", [None, True])
 def test_compiled_in_training(dynamic: bool | None, fresh_compiler: None) -> None:
     model, loop = Model("native"), Model("loop")
@@ -107,6 +110,7 @@ def test_compiled_in_training(dynamic: bool | None, fresh_compiler: None) -> Non
         all_close(found, loss_and_gradients(loop, x, list(loop.parameters())), "gradients")
 
 
+@pytest.mark.sample(1)
 @pytest.mark.parametrize("mode", [torch.no_grad, torch.inference_mode])
 def test_compiled_in_inference(mode: Callable[[], Any], fresh_compiler: None) -> None:
     model = Model("native")

@@ -27,6 +27,7 @@ for dtype, names in [(torch.float32, ("LSTM", "GRU", "RNN")), (torch.float64, ("
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("width", [16, 32])
 def test_narrower_vectors(width: int) -> None:
     if width >= jit.this_machine().vector_bytes:

@@ -128,6 +128,7 @@ def of_task(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
     return request.param, made(request.param, tmp_path_factory.mktemp("runs") / "run")
 
 
+@pytest.mark.sample(3)
 def test_a_damaged_run(elman: Command, of_task: tuple[str, Path]) -> None:
     task, run = of_task
     whole = {path: path.read_bytes() for path in run.rglob("*") if path.is_file()}

@@ -43,6 +43,7 @@ def without_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
 
 
+@pytest.mark.slow
 def test_every_task_on_a_device_that_refuses_tensors_of_the_cpu() -> None:
     """The losses, weights and scores are those of the CPU, and runs can be resumed on the other device."""
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
@@ -256,6 +257,7 @@ def test_a_training_goes_on_in_another_precision(elman: Command, copied: Path) -
     refused(said, "--seed: cannot be changed", f"only {allowed} can")
 
 
+@pytest.mark.slow
 def test_a_carried_state_goes_on_in_another_precision(elman: Command, file: Path, tmp_path: Path) -> None:
     """An LSTM under autocast returns states in bfloat16."""
     run = tmp_path / "run"

@@ -456,6 +456,7 @@ def test_a_language_model_in_c(elman: Command, copied: Path) -> None:
     assert 0 < differences["chunked"] < 1e-5
 
 
+@pytest.mark.slow
 def test_a_program_of_torch_export(runs: dict[str, Trained], tmp_path: Path) -> None:
     exported = runs["music"].export("torch", tmp_path / "out")
     check = exported.checks["model"]

@@ -91,6 +91,7 @@ def test_predict_goes_on_behind_the_end(elman: Command, trained: Path, table: Pa
     assert "2026-01-05 12:00:00" in later.out
 
 
+@pytest.mark.slow
 def test_flow_report_and_draw(elman: Command, trained: Path, tmp_path: Path) -> None:
     assert "gradient of" in elman("flow", trained, "--out", tmp_path / "flow").out
     assert elman("report", trained, "--out", tmp_path / "report.html").code == 0
@@ -118,6 +119,7 @@ def test_ctrl_c_and_resuming_change_nothing(
     assert (run / "model.safetensors").read_bytes() == (trained / "model.safetensors").read_bytes()
 
 
+@pytest.mark.slow
 def test_several_series_with_covariates_layers_truncation_and_files_of_their_own(
     elman: Command, tmp_path: Path
 ) -> None:

@@ -200,6 +200,7 @@ def test_business_days_skip_weekends() -> None:
     assert not np.isnan(found.values).any()
 
 
+@pytest.mark.sample(4)
 @pytest.mark.parametrize("name", ["Europe/Berlin", "America/Santiago", "Australia/Sydney", "Australia/Lord_Howe"])
 @pytest.mark.parametrize("written", ["offset", "UTC", "frame", "option"])
 def test_days_of_a_zone_are_its_days(name: str, written: str) -> None:

@@ -108,6 +108,7 @@ def test_the_split_is_the_seeds(elman: Command, folder: Path, tmp_path: Path) ->
     assert scores[0] == scores[1]
 
 
+@pytest.mark.slow
 def test_parts_of_their_own(elman: Command, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(folder.parent)
     said = elman("train", "image", folder.name, "--test", folder.name, "--out", tmp_path / "run", *SMALL)
@@ -117,6 +118,7 @@ def test_parts_of_their_own(elman: Command, folder: Path, tmp_path: Path, monkey
     assert elman("flow", tmp_path / "run").code == 0
 
 
+@pytest.mark.slow
 def test_what_is_no_file_is_gone_on_with(elman: Command, tmp_path: Path) -> None:
     """Longer; and where it fell between its last step and its scores."""
     run = tmp_path / "run"
@@ -141,6 +143,7 @@ def test_resuming_changes_nothing(elman: Command, folder: Path, tmp_path: Path) 
     assert (whole / "model.safetensors").read_bytes() == (parted / "model.safetensors").read_bytes()
 
 
+@pytest.mark.slow
 def test_tables_and_idx_files(elman: Command, tmp_path: Path) -> None:
     images, labels = bars(rows=4, columns=4)
     pixels = (images * 255).astype(np.uint8)

@@ -101,6 +101,7 @@ def test_the_scores_are_those_of_the_predictions(elman: Command, trained: Path, 
     assert next(iter(config["scores"].values()))["nats_per_step"] == pytest.approx(nats @ steps / steps.sum(), abs=1e-4)
 
 
+@pytest.mark.slow
 def test_generated_music(elman: Command, trained: Path, parts: Path, tmp_path: Path) -> None:
     made = []
     for name, seed in (("a", 1), ("b", 1), ("c", 2)):

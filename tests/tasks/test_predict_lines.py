@@ -122,6 +122,7 @@ def check_stops_at(said: Said, expected: Said, message: str) -> None:
 
 
 # The first line; in the first batch; the first line of the second batch; in the third.
+@pytest.mark.sample(3)
 @pytest.mark.parametrize("before", [0, 1, BATCH, 2 * BATCH + 1])
 @pytest.mark.parametrize("train", [*OF_TEXTS, *OF_FILES])
 def test_rows_before_a_line_of_another_encoding(
@@ -137,6 +138,7 @@ def test_rows_before_a_line_of_another_encoding(
     assert (expected.code, expected.out.count("\n") >= before) == (0, True)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("before", [0, 1, BATCH, 2 * BATCH + 1])
 @pytest.mark.parametrize("train", OF_FILES)
 def test_rows_before_a_line_that_names_no_usable_file(

@@ -245,6 +245,7 @@ def test_a_split_of_too_few(elman: Command, tmp_path: Path) -> None:
     assert "pass --validation and --test" in said.err
 
 
+@pytest.mark.slow
 def test_a_run_keeps_its_split(elman: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """However a later version draws: what a run says of its own data is asked of the same parts."""
     run = tmp_path / "run"

@@ -70,6 +70,7 @@ def trained(treebank: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
+@pytest.mark.sample(1)
 @pytest.mark.parametrize("form", [conllu, columns])
 def test_columns_as_lines_are_refused(
     elman: Command, trained: Path, monkeypatch: pytest.MonkeyPatch, form: Callable[[list[list[tuple[str, str]]]], str]
@@ -213,6 +214,7 @@ def test_words_that_are_not_known_are_spelled(executor: str) -> None:
     assert all(p.grad is not None and p.grad.isfinite().all() for p in model.parameters())
 
 
+@pytest.mark.slow
 def test_labels_of_the_test_that_were_not_learnt_are_wrong(elman: Command, treebank: Path, tmp_path: Path) -> None:
     (tmp_path / "other.conllu").write_text(treebank.read_text().replace("VERB", "MOVE"))
     more = ["--test", tmp_path / "other.conllu", "--validation", tmp_path / "other.conllu", "--out", tmp_path / "run"]
@@ -322,6 +324,7 @@ def test_what_is_wrong(elman: Command, tmp_path: Path, trained: Path, capsys: py
     assert "skipped 1 unusable example" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_a_file_to_predict_is_read_in_columns(elman: Command, trained: Path, treebank: Path, tmp_path: Path) -> None:
     right = [(str(n), word) for n, one in enumerate(sentences(), 1) for word, _ in one]
     spaced, bare, tabbed = tmp_path / "t.txt", tmp_path / "words.txt", tmp_path / "t.tags"

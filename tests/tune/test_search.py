@@ -81,6 +81,7 @@ def test_pruned_runs_are_small_and_ended(elman: Command, tmp_path: Path, monkeyp
     assert "pruned by elman tune" in elman("info", pruned).out
 
 
+@pytest.mark.slow
 def test_no_trial_is_pruned_with_no_prune(elman: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     FakeTrials(monkeypatch, lambda number, values: [float(number)] * 3)
     monkeypatch.setattr(studies, "STARTUP", 1)
@@ -117,6 +118,7 @@ def test_another_seed_draws_other_options(elman: Command, tmp_path: Path, monkey
     assert fake.begun[1] != fake.begun[3]
 
 
+@pytest.mark.slow
 def test_an_interrupted_trial_is_continued(elman: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     fake = FakeTrials(monkeypatch, of_size)
     search(elman, tmp_path / "whole", 4)
@@ -166,6 +168,7 @@ def test_trials_that_all_fail(elman: Command, tmp_path: Path, monkeypatch: pytes
     assert [row["state"] for row in table(tmp_path / "many")] == ["failed"] * 5
 
 
+@pytest.mark.slow
 def test_options_that_cannot_be_combined_fail_alone(
     elman: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -181,6 +184,7 @@ def test_options_that_cannot_be_combined_fail_alone(
     assert "4 complete, 0 pruned, 1 failed" in search(elman, tmp_path / "study", 5).out
 
 
+@pytest.mark.slow
 def test_data_that_cannot_be_used_leave_nothing(elman: Command, tmp_path: Path) -> None:
     refused(elman("tune", "text", tmp_path / "none.txt", "--out", tmp_path / "a" / "b"), "none.txt: expected a file")
     assert files_in(tmp_path) == set()
@@ -301,6 +305,7 @@ def test_the_default_folder(elman: Command, tmp_path: Path, monkeypatch: pytest.
     assert Path("runs", "text-study", "trial-0001", "config.json").exists()
 
 
+@pytest.mark.slow
 def test_odd_names(elman: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A path with characters that have a meaning in addresses of databases, and in a shell."""
     FakeTrials(monkeypatch, of_size)

@@ -53,6 +53,7 @@ def test_the_command_that_repeats_the_best(elman: Command, study: Path, file: Pa
     assert f"{min(map(float, validations(best))):.4f}" in said.out
 
 
+@pytest.mark.slow
 def test_sigterm_within_a_trial_changes_nothing(
     elman: Command, study: Path, file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -86,6 +87,7 @@ def test_a_killed_search(file: Path, study: Path, tmp_path: Path) -> None:
         assert losses(tmp_path / "study" / trial) == losses(study / trial)
 
 
+@pytest.mark.slow
 def test_a_pruned_trial_is_a_run(elman: Command, file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     reports = list[tuple[int, int]]()
 
@@ -107,6 +109,7 @@ def test_a_pruned_trial_is_a_run(elman: Command, file: Path, tmp_path: Path, mon
     refused(elman("train", "text", "--resume", pruned, "--epochs", 4), "expected a run folder with checkpoints/")
 
 
+@pytest.mark.slow
 def test_a_trial_that_diverges(elman: Command, file: Path, tmp_path: Path) -> None:
     said = elman(
         "tune", "text", file, "--out", tmp_path / "study", "--trials", 6, "--epochs", 0.2, *FIXED, "--hidden", 4,
@@ -120,6 +123,7 @@ def test_a_trial_that_diverges(elman: Command, file: Path, tmp_path: Path) -> No
     assert said.err.count("--lr 1e+37") == failures
 
 
+@pytest.mark.slow
 def test_a_trial_whose_time_is_over(file: Path, tmp_path: Path) -> None:
     setup = TrialSetup("text", [file], SETUP)
     reports = list[Any]()
