@@ -83,6 +83,12 @@ def test_an_address_that_is_not_free(elman: Command, trained: Path) -> None:
         listen("192.0.2.1", 0)
 
 
+def test_answers_are_sent_at_once() -> None:
+    """asyncio sets TCP_NODELAY on sockets that name their protocol alone."""
+    with listen("127.0.0.1", 0) as listening:
+        assert listening.proto == socket.IPPROTO_TCP
+
+
 def test_bad_options(elman: Command, trained: Path) -> None:
     refused(elman("serve", trained, "--port", 70_000), "elman serve", "--port", "from 0 to 65535", "70000")
     refused(elman("serve", trained, "--max-batch", 0), "elman serve", "--max-batch", "of at least 1", "0")
