@@ -9,6 +9,7 @@ from torch import Tensor
 from typing_extensions import override
 
 from elman.decoding.sampling import Sampling, choose_rows, generator_of
+from elman.engine.executor import MAX_STEP_ROWS
 from elman.errors import Failure
 
 BLOCK = 1024  # steps of a prompt that are fed to the model at once
@@ -115,7 +116,7 @@ class TokenSampler(Sampler[int]):
 
 
 def advance(samplers: Sequence[Sampler[Step]], samplings: Sequence[Sampling]) -> list[Step | Exception | None]:
-    """Sample the next step of several sequences of one model, all by one step of the model.
+    """Sample the next step of several sequences of one model, up to 32 of them by one step of the model.
 
     A sequence gets the steps that it gets alone: its random numbers are its own, and so are its numbers, bit for bit,
     where those of a step do not depend on the other rows of the batch, as on the native executor. Pending steps after
@@ -148,8 +149,9 @@ def advance(samplers: Sequence[Sampler[Step]], samplings: Sequence[Sampling]) ->
 def _read(samplers: Sequence[Sampler[Any]]) -> list[Any]:
     """Feed the pending steps to the model; returns for each sequence its last output (1, H), or why there is none."""
     results: list[Any] = [None] * len(samplers)
-    together = [i for i, s in enumerate(samplers) if len(samplers) > 1 and len(s.pending) == 1 and s.state is not None]
-    if together:
+    ready = [i for i, s in enumerate(samplers) if len(samplers) > 1 and len(s.pending) == 1 and s.state is not None]
+    for begin in range(0, len(ready), MAX_STEP_ROWS):
+        together = ready[begin : begin + MAX_STEP_ROWS]
         rows = [samplers[i] for i in together]
         inputs = rows[0].stacked([row.pending[0] for row in rows]).unsqueeze(0)
         outputs, state = rows[0].model.hidden(inputs, _joined([row.state for row in rows]))

@@ -13,6 +13,7 @@ from elman.engine.observe.events import CallLabel
 from elman.engine.outputs import Output, State
 
 MAX_PREPARED_ROWS = 8192  # steps times batch: preparing larger calls takes a small part of them
+MAX_STEP_ROWS = 32  # of a prepared step forward whose numbers of a row do not depend on how many rows there are
 
 
 class RowLayout(Protocol):

@@ -13,7 +13,7 @@ from elman.tasks.task import Generation
 
 
 class SampledGeneration(Generation, Generic[Step]):
-    """An output whose steps a sampler draws; those of several outputs by one step of the model.
+    """An output whose steps a sampler draws; those of several outputs by shared steps of the model.
 
     Args:
         sampler: the sampler.

@@ -2,7 +2,7 @@
 
 Only for single steps. These products sum in another order than those with a packed matrix, and the numbers of a
 sequence must not depend on how it is split into calls. The sum of an entry does not depend on the other rows, so a
-step of a row gives the same bits alone and among any number of rows.
+step of a row gives the same bits alone and among others.
 """
 
 from collections.abc import Callable

@@ -17,7 +17,7 @@ from elman.engine.cpu.barrier import BARRIER_WORDS
 from elman.engine.cpu.call_rows import CallRows, RowChunk
 from elman.engine.cpu.compiled_plan import CompiledPlan
 from elman.engine.cpu.invocation import CHUNK_ROWS, CallFrame, CallLayout
-from elman.engine.executor import MAX_PREPARED_ROWS
+from elman.engine.executor import MAX_PREPARED_ROWS, MAX_STEP_ROWS
 from elman.engine.plan.layout import width
 
 TIME, STEPS, ROWS, ORIGIN, ADD = map(int, (Word.TIME, Word.STEPS, Word.ROWS, Word.ORIGIN, Word.ADD))
@@ -365,10 +365,8 @@ def can_prepare(native: CompiledPlan, steps: int, B: int, loops: Sequence[str] =
 
 
 def _is_direct(layout: CallLayout, steps: int, B: int) -> bool:
-    """Return True if matrices are multiplied without packing: in a single step forward, so that its numbers do not
-    depend on how many rows there are, and where packing takes longer.
-    """
-    return steps == 1 and (B <= MAX_UNPACKED or not layout.is_backward)
+    """Return True if matrices are multiplied without packing, which takes longer for a single step of few rows."""
+    return steps == 1 and (MAX_UNPACKED if layout.is_backward else MAX_STEP_ROWS) >= B
 
 
 def _frame(layout: CallLayout, steps: int, B: int) -> CallFrame:
