@@ -299,9 +299,8 @@ def training(file: Path, tmp_path: Path) -> Iterator[Callable[..., subprocess.Po
 
     yield start
     for process in started:
-        if process.poll() is None:
+        with process:  # closes its pipes
             process.kill()
-            process.wait()
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="/proc")
