@@ -294,7 +294,8 @@ def _refusals(*statuses: int) -> dict[int | str, dict[str, Any]]:
 
 def _of_generation(body: type[BaseModel], *statuses: int) -> dict[str, Any]:
     """Return what FastAPI is told of an endpoint that generates."""
-    events = {EVENTS: {"schema": {"type": "string"}}}
+    # Tools disagree on whether the schema of a stream is that of the whole text or of an event: it has no type.
+    events = {EVENTS: {"schema": {"description": 'Server-sent events: a step as JSON each, and "done" at the end.'}}}
     return {
         "response_model": bodies.GenerateResponse,
         "responses": {200: {"content": events}, **_refusals(*statuses)},
