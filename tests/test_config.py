@@ -133,8 +133,8 @@ def test_a_config_on_standard_input(elman: Command, monkeypatch: pytest.MonkeyPa
 
 WRONG: list[tuple[str, Any, list[str]]] = [
     ("c.yaml", {"task": "image"}, ["c.yaml: task: expected text, got 'image'"]),
-    ("c.yaml", {"hiden": 3}, ["c.yaml: hiden: expected one of", "; did you mean hidden?"]),
-    ("c.yaml", {"resume": "run"}, ["c.yaml: resume: expected one of tokens,", "task, data, out"]),
+    ("c.yaml", {"hiden": 3}, ["c.yaml: hiden: unknown name, expected one of", "; did you mean hidden?"]),
+    ("c.yaml", {"resume": "run"}, ["c.yaml: resume: unknown name, expected one of tokens,", "task, data, out"]),
     ("c.toml", {"hidden": 2.5}, ["c.toml: hidden: expected an integer of at least 1, got 2.5"]),
     ("c.json", {"hidden": None}, ["c.json: hidden: expected an integer of at least 1, got None"]),
     ("c.json", {"layers": True}, ["c.json: layers: expected an integer from 1 to 1000, got True"]),
@@ -145,7 +145,7 @@ WRONG: list[tuple[str, Any, list[str]]] = [
     ("c.yaml", {"encoding": 8}, ["c.yaml: encoding: expected a text, got 8"]),
     ("c.yaml", {"data": [1]}, ["c.yaml: data[0]: expected a path, got 1"]),
     ("c.yaml", {"out": 1}, ["c.yaml: out: expected a path, got 1"]),
-    ("c.yaml", {"options": {"hiden": 3}, "training": {}}, ["c.yaml: hiden: expected one of"]),
+    ("c.yaml", {"options": {"hiden": 3}, "training": {}}, ["c.yaml: hiden: unknown name, expected one of"]),
     (
         "c.yaml",
         {"options": {"hidden": "3"}, "training": {}},

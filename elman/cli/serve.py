@@ -28,10 +28,14 @@ def serve(
 ) -> None:
     """Serve a trained model over HTTP: predictions, generation as a stream, sessions."""
     from elman.extras import needs
+    from elman.io.run_folder import open_run
+    from elman.serve.server import listen
+    from elman.serve.server import serve as serve_app
 
-    with needs("serve", "elman serve"):
-        from elman.serve.app import create_app
-        from elman.serve.server import serve as serve_app
+    open_run(run)  # before the imports, which take seconds
+    with listen(host, port) as listening:
+        with needs("serve", "elman serve"):
+            from elman.serve.app import create_app
 
-    app = create_app(run, accelerator, {name: value for name, value in options.items() if value is not None})
-    serve_app(app, host, port, options["timeout"])
+        app = create_app(run, accelerator, {name: value for name, value in options.items() if value is not None})
+        serve_app(app, listening, host, options["timeout"])

@@ -114,11 +114,13 @@ def _line(error: Any, schema: Any) -> str:
     kind, place, value = error["type"], error["loc"], error["input"]
     where = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in place).lstrip(".")
     prefix = f"{where:.200}: " if where else ""
-    if kind in ("value_error", "json_invalid"):
+    if kind == "json_invalid":
+        return f"{prefix}expected JSON, got an error: {error['ctx']['error']!s:.500}"
+    if kind == "value_error":
         return f"{prefix}{error['ctx']['error']!s:.500}"
     if kind in ("extra_forbidden", "unexpected_keyword_argument"):
         names = list(schema["properties"])
-        return f"{prefix}expected one of {', '.join(names)}{perhaps(where, names)}"
+        return f"{prefix}unknown name, expected one of {', '.join(names)}{perhaps(where, names)}"
     classes = schema.get("$defs", {})
     for part in place:
         schema = _inside(schema, part)

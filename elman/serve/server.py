@@ -1,6 +1,7 @@
 """Runs an application in a web server."""
 
 import math
+import os
 import socket
 from typing import TYPE_CHECKING
 
@@ -15,23 +16,19 @@ GRACE = 5  # seconds beyond the time limit of requests, to send their last bytes
 BACKLOG = 2048  # connections that wait to be accepted
 
 
-def serve(app: "FastAPI", host: str, port: int, timeout: float) -> None:
+def serve(app: "FastAPI", listening: socket.socket, host: str, timeout: float) -> None:
     """Serve until SIGINT or SIGTERM, then answer the requests that have arrived, and refuse new ones.
 
     Args:
         app: the application.
-        host: the address to listen on.
-        port: the port; 0: a free one.
+        listening: from `listen`.
+        host: its address, as the user has written it.
         timeout: the time limit of requests, in seconds.
-
-    Raises:
-        BadInput: for an address that is not free.
     """
     with needs("serve", "elman serve"):
         import uvicorn
 
     is_verbose = verbosity() >= Verbosity.VERBOSE
-    listening = listen(host, port)
     name = f"[{host}]" if ":" in host else host
     config = uvicorn.Config(
         app,
@@ -63,7 +60,7 @@ def listen(host: str, port: int) -> socket.socket:
         family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
         listening = socket.create_server((host, port), family=family, backlog=BACKLOG)
     except OSError as error:
-        reason = error.strerror or str(error)
+        reason = error.strerror if isinstance(error, socket.gaierror) else os.strerror(error.errno or 0)
         raise BadInput(f"--host {host} --port {port}: expected a free address of this machine, got {reason}") from None
     # asyncio sends at once (TCP_NODELAY) on sockets that name their protocol; others hold back the body of an answer
     # until the client has acknowledged the headers, 40 ms later.

@@ -38,7 +38,7 @@ REFUSED: dict[str, tuple[Any, int, list[str]]] = {
     "no JSON": (b"{", 422, ["EOF"]),
     "no object": (b"[]", 422, ["expected"]),
     "no inputs": (b"{}", 422, ["inputs: expected a list, got nothing"]),
-    "unknown": (b'{"inputs": [], "a": 1}', 422, ["a: expected one of inputs"]),
+    "unknown": (b'{"inputs": [], "a": 1}', 422, ["a: unknown name, expected one of inputs"]),
     "a number": (b'{"inputs": 1}', 422, ["inputs: expected a list, got 1"]),
     "nan": (b'{"inputs": [[[NaN]]]}', 422, ["inputs[0][0][0]: expected a number, got nan"]),
     "infinite": (b'{"inputs": [[[1e999]]]}', 422, ["inputs[0][0][0]: expected a number, got inf"]),
@@ -74,7 +74,7 @@ OF_GENERATION: list[tuple[dict[str, Any], str]] = [
     ({"seed": 2**64}, "seed: expected an integer of at least 0"),
     ({"prompt": 1}, "prompt: expected a text, got 1"),
     ({"prompt": "\u4e16\u754c"}, "prompt: expected characters or words of the training text, got none: '\u4e16\u754c'"),
-    ({"tempreature": 1}, "tempreature: expected one of prompt, length, stream, temperature"),
+    ({"tempreature": 1}, "tempreature: unknown name, expected one of prompt, length, stream, temperature"),
     ({"prompt": "x" * 10_001}, "prompt: expected at most 10,000 time steps, got more"),
 ]
 

@@ -78,7 +78,10 @@ def test_sigterm_loses_no_request(trained: Path) -> None:
 def test_an_address_that_is_not_free(elman: Command, trained: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as other:
         port = other.getsockname()[1]
-        refused(elman("serve", trained, "--port", port), f"--host 127.0.0.1 --port {port}: expected a free address")
+        refused(
+            elman("serve", trained, "--port", port),
+            f"--host 127.0.0.1 --port {port}: expected a free address of this machine, got Address already in use",
+        )
     with pytest.raises(BadInput, match=r"--host 192\.0\.2\.1 --port 0: expected a free address of this machine"):
         listen("192.0.2.1", 0)
 
@@ -93,7 +96,7 @@ def test_bad_options(elman: Command, trained: Path) -> None:
     refused(elman("serve", trained, "--port", 70_000), "elman serve", "--port", "from 0 to 65535", "70000")
     refused(elman("serve", trained, "--max-batch", 0), "elman serve", "--max-batch", "of at least 1", "0")
     refused(elman("serve", trained, "--beam", 2), "--beam: not an option of the task")
-    refused(elman("serve", trained / "no-such"), "no-such")
+    refused(elman("serve", trained / "no-such"), "no-such: expected a run folder, but it does not exist")
 
 
 def test_without_its_packages(elman: Command, trained: Path, monkeypatch: pytest.MonkeyPatch) -> None:
