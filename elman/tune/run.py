@@ -10,7 +10,7 @@ from rich.console import Console
 
 from elman.errors import BadInput, Failure, Terminated
 from elman.extras import needs
-from elman.io.terminal import Verbosity, verbosity
+from elman.io.terminal import Verbosity, note, verbosity
 from elman.options import PARTS, flag
 from elman.report import trials as pictures
 from elman.tasks.launch import names_stdin
@@ -116,6 +116,10 @@ def run(search: Search, console: Console) -> Tuned:
     with opened_study(search.path, settings, search.space, seed, options.prune) as study:
         study.enqueue(defaults(module, setup.fixed, search.space))
         study.tidy()  # the process may have died before it did
+        if earlier := len(study.rows()):
+            is_done = earlier >= options.trials and not study.counts()["interrupted"]
+            rest = f"; nothing to train with --trials {options.trials}" if is_done else ""
+            note(f"{search.path}: a search with {earlier} trial{'s' * (earlier > 1)}, which are kept{rest}")
         progress = SearchProgress(study, options, console)
         try:
             if options.ray is None:

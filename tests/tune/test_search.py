@@ -109,6 +109,7 @@ def test_the_same_command_goes_on(elman: Command, tmp_path: Path, monkeypatch: p
     said = search(elman, tmp_path / "parts", 6)  # nothing is left
     assert fake.begun == whole
     assert "6 trials: " in said.out
+    assert "a search with 6 trials, which are kept; nothing to train with --trials 6" in said.err
 
 
 def test_another_seed_draws_other_options(elman: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
