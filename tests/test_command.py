@@ -51,7 +51,7 @@ def test_the_scores_agree_with_each_other(trained: Path) -> None:
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        ("train foo", r"elman train: expected one of text, image, .*, music; got 'foo'; if another package has .* it"),
+        ("train foo", r"elman train: expected one of text, image, .*, series; got 'foo'; if another package has .* it"),
         ("train imag", r"elman train: expected one of .*; got 'imag'; did you mean image\?"),
         ("predcit run", r"elman: expected one of train, tune, evaluate, .*; got 'predcit'; did you mean predict\?"),
     ],

@@ -19,7 +19,7 @@ EXTRAS: dict[str, list[str]] = PROJECT["optional-dependencies"]
 USERS = EXTRAS.keys() - {"test", "dev", "docs"}
 EXTRA_OF = {  # of each task
     "text": "text", "translate": "text", "caption": "text", "forecast": "forecast", "transcribe": "speech",
-    "music": "music", "image": "train", "classify": "train", "tag": "train",
+    "music": "music", "image": "train", "classify": "train", "tag": "train", "series": "train",
 }  # fmt: skip
 DRAW = """
 import elman, torch

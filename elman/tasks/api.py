@@ -113,13 +113,14 @@ class Trained:
 
     @property
     def classes_(self) -> NDArray[Any]:
-        """The labels in the order of the columns of `predict_proba`, (K,), for `image`, `classify` and `tag`.
+        """The labels in the order of the columns of `predict_proba`, (K,), for `image`, `classify`, `tag` and
+        `series` with labels.
 
         Raises:
             AttributeError: for a task without classes.
         """
         labels = getattr(self.codec, "labels", None)
-        if labels is None:
+        if not labels:  # a model of series may predict numbers
             raise AttributeError(f"classes_: expected a task with classes, got {self._task.name}")
         return np.array(labels)
 
@@ -151,7 +152,7 @@ class Trained:
             reading: as for `predict`.
 
         Returns:
-            For `image` and `classify`, an array (N, K) in float64: a row for each input, and a column for each label in
+            For `image`, `classify` and `series`, an array (N, K) in float64: a row for each input, and a column for each label in
             `classes_`. For `tag`, a list with an array (words, K) for each sentence.
 
         Raises:
@@ -175,6 +176,7 @@ class Trained:
         | task | score |
         |---|---|
         | `image`, `classify`, `tag` | accuracy: of images, texts, words |
+        | `series` | accuracy; of numbers, negative mean absolute error |
         | `text` | negative cross-entropy, in nats per token |
         | `music` | negative cross-entropy, in nats per step |
         | `forecast` | negative MASE |
@@ -194,8 +196,9 @@ class Trained:
             TypeError: for an unknown option.
         """
         metrics = next(iter(self.evaluate(data, **reading).values()))
-        value = metrics[self._task.score.removeprefix("-")]
-        return -value if self._task.score.startswith("-") else value
+        score = self._task.score_of(self.run)
+        value = metrics[score.removeprefix("-")]
+        return -value if score.startswith("-") else value
 
     def evaluate(self, data: Any, **reading: Any) -> Scores:
         """Score the model and its baselines on other data.

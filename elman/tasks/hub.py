@@ -38,6 +38,7 @@ CALLS = {
     "translate": ('predict(["a sentence"])',),
     "caption": ('predict(["picture.png"])',),
     "transcribe": ('predict(["recording.wav"])',),
+    "series": ('predict(["series.ts"])',),
 }
 
 

@@ -33,7 +33,7 @@ def show(run: Run) -> Shown:
             model = task.new_model(run)
         why = f"The training has not saved a model yet; to resume: {run.resume_command}"
         missing = Missing("The weights of this run, model.safetensors, do not exist." if ended else why)
-        return Shown(str(model.title), parameter_count(model), task.loss, missing, missing, task.option_units)
+        return Shown(str(model.title), parameter_count(model), task.loss_of(run), missing, missing, task.option_units)
     loaded = task.load(run)
     console = tables.progress_console()
     with console.status("drawing samples"):
@@ -43,7 +43,7 @@ def show(run: Run) -> Shown:
     return Shown(
         str(loaded.model.title),
         parameter_count(loaded.model),
-        task.loss,
+        task.loss_of(run),
         samples,
         flow,
         task.option_units,

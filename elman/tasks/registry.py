@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from elman.io.run_folder import Run
     from elman.tasks.task import Task
 
-NAMES = ("text", "image", "classify", "tag", "forecast", "translate", "caption", "transcribe", "music")
+NAMES = ("text", "image", "classify", "tag", "forecast", "translate", "caption", "transcribe", "music", "series")
 GROUP = "elman.tasks"  # of the entry points
 ADAM = ("adamw", "adam")
 

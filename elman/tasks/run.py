@@ -342,7 +342,7 @@ def _conclude(
     log_scores(run, own_scores, outcome.steps, lightning)
     baselines = task.baseline_losses(run, prepared, scores)
     plot_path, baseline_line = run.path / "curves.png", min(baselines.items(), key=lambda pair: pair[1], default=None)
-    curves.draw(run.path / "metrics.csv", plot_path, task.loss.replace("_", " "), baseline_line)
+    curves.draw(run.path / "metrics.csv", plot_path, task.loss_of(run).replace("_", " "), baseline_line)
     ended = {"steps": outcome.steps, "seconds": round(outcome.seconds, 1), "limit": outcome.limit}
     if outcome.skipped:
         ended["skipped"] = outcome.skipped

@@ -349,11 +349,12 @@ class SupervisedTask(Task):
     @override
     def baseline_losses(self, run: Run, data: PreparedData, scores: Scores) -> dict[str, float]:
         codec, splits, _, _ = data.details
-        if self.loss not in next(iter(scores.values())):
+        loss = self.loss_of(run)
+        if loss not in next(iter(scores.values())):
             return {}
         targets = [example.target for example in splits.validation]
         return {
-            baseline.title: self.metrics(codec, baseline.predict(splits.validation), targets)[self.loss]
+            baseline.title: self.metrics(codec, baseline.predict(splits.validation), targets)[loss]
             for baseline in self._saved_baselines(codec, run)
         }
 

@@ -183,6 +183,14 @@ class Task(ABC):
         """A sentence for each plot that `score_run` saves in the run folder, by file name."""
         return {}
 
+    def loss_of(self, run: Run) -> str:
+        """Return the name of the loss of a run among its scores; by default `loss`."""
+        return self.loss
+
+    def score_of(self, run: Run) -> str:
+        """Return the metric that `Trained.score` returns for a run; by default `score`."""
+        return self.score
+
     def options_to_dict(self, options: Options) -> dict[str, Any]:
         """Return the options for config.json."""
         return options.model_dump()
@@ -233,7 +241,8 @@ class Task(ABC):
             scores: from `score_run`; by default computed on the validation part.
         """
         _, *baselines = scores.items()
-        return {name: row[self.loss] for name, row in baselines if self.loss in row}
+        loss = self.loss_of(run)
+        return {name: row[loss] for name, row in baselines if loss in row}
 
     @abstractmethod
     def evaluate(self, loaded: Loaded, data: Any, console: Console) -> Scores:

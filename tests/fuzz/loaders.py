@@ -41,6 +41,8 @@ from elman.tasks.image import data as labelled
 from elman.tasks.music import data as music
 from elman.tasks.music.options import MusicOptions
 from elman.tasks.registry import get_task, options_of, task_of_run
+from elman.tasks.series import data as series
+from elman.tasks.series.options import SeriesOptions
 from elman.tasks.tag import data as tag
 from elman.tasks.tag.options import TagOptions
 from elman.tasks.text.baseline import NgramBaseline
@@ -54,7 +56,7 @@ from tests.tasks.test_damaged import made
 from tests.tasks.test_odd_midi import ALIEN, END, FILE, TUNE, header, riff, tempo, track
 from tests.tasks.test_tag import conllu, sentences
 
-RUNS = ("text", "image", "classify", "tag", "forecast", "translate", "caption", "transcribe", "music")
+RUNS = ("text", "image", "classify", "tag", "forecast", "translate", "caption", "transcribe", "music", "series")
 
 
 @dataclass(frozen=True)
@@ -257,6 +259,7 @@ INPUTS: dict[str, Any] = {
     "translate": ["one two"],
     "caption": [np.zeros((5, 6), np.float32)],
     "transcribe": [np.zeros(3000, np.float32)],
+    "series": [np.zeros((9, 2), np.float32)],
 }
 
 
@@ -328,6 +331,18 @@ LOADERS: dict[str, Loader] = {
     "pairs": Loader(
         lambda path: exhausted(translate.read([path], TranslateOptions())),
         lambda: [Seed(b"one\teins\ntwo\tzwei\n", ".tsv")],
+    ),
+    "series": Loader(
+        lambda path: exhausted(series.read_path(path, SeriesOptions())),
+        lambda: [
+            Seed(b"@classLabel true a b\n@data\n1,2,?:3,4,5:a\n6:7:b\n", ".ts"),
+            Seed(b"@targetLabel true\n@timeStamps true\n@data\n(0,1),(1,2):3.5\n", ".ts"),
+            Seed(b"@relation x\n@attribute a numeric\n@attribute class {a,b}\n@data\n1,a\n?,b\n", ".arff"),
+            Seed(
+                b"@relation x\n@attribute x relational\n @attribute a numeric\n@end x\n@attribute class {a,b}\n@data\n"
+                b"'1,2\\n3,4',a\n", ".arff",
+            ),
+        ],
     ),
     "configuration": Loader(configure, configurations),
     "idx": Loader(read_idx, lambda: [Seed(data, ".idx") for data in IDX]),

@@ -34,6 +34,7 @@ INPUTS: dict[str, list[Any]] = {  # of each task: as many requests
     "caption": [[image.tolist()] for image in DATA["caption"][0][0][:3]],
     "transcribe": [[recording.tolist()] for recording in DATA["transcribe"][0][0][:2]],
     "music": [[piece] for piece in PITCHES],
+    "series": [[part.tolist()] for part in DATA["series"][0][0][:3]],
 }
 
 
@@ -105,6 +106,8 @@ def content(task: str) -> tuple[str, bytes]:
     if task == "forecast":
         lines = (f"{i},{value},a" for i, value in enumerate(np.sin(np.arange(60) / 3) + 2))
         return "values.csv", "\n".join(["time,value,series", *lines]).encode()
+    if task == "series":
+        return "waves.ts", b"@classLabel false\n@data\n1,2,3:4,5,6\n7,8:9,8\n"
     return "lines.txt", b"the good cow\nis bad\n" if task != "tag" else b"the\ncow\n\nfish\n"
 
 
@@ -145,7 +148,7 @@ def test_a_table_names_no_files(serve: Serve, tmp_path: Path) -> None:
         assert (answer.status_code, "cannot be read as one" in answer.text) == (422, True), answer.text
 
 
-@pytest.mark.parametrize("task", ["image", "caption", "transcribe", "music", "forecast"])
+@pytest.mark.parametrize("task", ["image", "caption", "transcribe", "music", "forecast", "series"])
 def test_texts_are_no_paths(serve: Serve, task: str, tmp_path: Path) -> None:
     (tmp_path / "a.png").write_bytes(b"")
     for inputs in ([str(tmp_path / "a.png")], str(tmp_path / "a.png"), [[str(tmp_path)]]):

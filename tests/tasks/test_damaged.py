@@ -19,6 +19,7 @@ from elman.training.options import TrainingOptions
 from tests.small import Command, unchecked
 from tests.tasks.test_classify import texts
 from tests.tasks.test_image import bars
+from tests.tasks.test_series import waves
 from tests.tasks.test_tag import sentences
 from tests.tasks.test_translate import PAIRS
 from tests.test_bad_input import put, refused
@@ -34,6 +35,7 @@ DATA: dict[str, tuple[Any, dict[str, Any]]] = {
     "caption": (bars(20), {"embed": 4}),
     "transcribe": ((np.random.default_rng(0).random((8, 3000), np.float32), ["yes", "no"] * 4), {"layers": 1}),
     "music": ([[[60 + i], [64 + i], [67]] * 4 for i in range(12)], {"output": "sigmoid"}),
+    "series": (waves(20), {"filters": 4, "members": 2}),
 }
 
 
@@ -117,6 +119,10 @@ DAMAGED: list[tuple[str, Damage, list[str]]] = [
     ("music", codec(grid=None), ["codec.json", "grid", "None"]),
     ("music", codec(grid=[1]), ["codec.json", "grid", "[1]"]),
     ("music", lambda run: (run / "codec.json").write_text("[" * 100_000), ["codec.json", "recursion limit exceeded"]),
+    ("series", codec(std=[1.0, 0.0]), ["codec.json", "std[1]: expected a number greater than 0, got 0.0"]),
+    ("series", codec(mean=[1.0]), ["codec.json", "as many means as deviations, got 1 and 2"]),
+    ("series", codec(labels=[]), ["codec.json", "labels 2; got 0"]),
+    ("series", codec(every=0), ["codec.json", "every", "of at least 1", "0"]),
     ("image", weights(torch.Tensor.double), ["model.safetensors", "in float32", "in float64"]),
     ("image", weights(torch.Tensor.int), ["model.safetensors", "in float32", "in int32"]),
     ("image", weights(lambda tensor: tensor * torch.nan), ["model.safetensors", "expected finite weights"]),

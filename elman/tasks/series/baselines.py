@@ -1,0 +1,196 @@
+"""Baselines of series: the nearest series by dynamic time warping, and a linear model of statistics."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from typing_extensions import override
+
+from elman.baselines import linear
+from elman.baselines.dtw import distances
+from elman.data.disk_list import Subset
+from elman.data.examples import Example
+from elman.tasks.classification import Feedforward
+from elman.tasks.series.codec import SeriesCodec, averaged
+from elman.tasks.series.model import QUANTILES
+from elman.tasks.supervised import Baseline, sample_note
+
+MAX_TEMPLATES = 1000  # fewer if series are long
+MAX_WARPED_STEPS = 128  # longer series are averaged
+MAX_STEP_PAIRS = 4_000_000  # for each query: about 0.05 seconds
+MAX_LEFT_OUT = 100  # templates that are predicted from the others, to know how often the nearest is right
+RIDGE = 1.0  # regularization of the linear regression, in squared standard deviations of the features
+LOGISTIC = "logistic regression on statistics"
+LINEAR = "linear regression on statistics"
+
+
+class NearestSeries(Baseline):
+    """The label or number of the nearest training series by dynamic time warping.
+
+    Args:
+        codec: the fitted codec.
+        templates: channels of N series, (T, C) each.
+        targets: the label number or number of each, (N,).
+        spread: how often the label is right for templates that are left out; or the quantiles of their errors.
+        total: number of series that the templates were drawn from.
+    """
+
+    def __init__(
+        self, codec: SeriesCodec, templates: Sequence[Any], targets: NDArray[Any], spread: NDArray[Any], total: int
+    ) -> None:
+        self._codec, self._templates, self._targets, self._spread = codec, list(templates), targets, spread
+        self._total = total
+        self.title = "1-NN DTW" + sample_note(len(templates) if len(templates) < total else 0, "series")
+
+    @classmethod
+    def fit(cls, codec: SeriesCodec, train: Sequence[Example]) -> "NearestSeries":
+        """Take templates from the training part, evenly spaced if there are too many."""
+        longest = min(max(len(example.input) for example in train), MAX_WARPED_STEPS)
+        count = max(2, min(len(train), MAX_TEMPLATES, MAX_STEP_PAIRS // longest**2))
+        numbers = np.linspace(0, len(train) - 1, min(count, len(train))).round().astype(int)
+        if codec.labels and len(numbers) < len(train):
+            y = np.array([codec.label[example.target] for example in train])
+            numbers = linear.sample_each_label(y, count)
+        chosen = Subset(train, numbers)
+        targets = np.array([codec.label[e.target] if codec.labels else e.target for e in chosen], np.float64)
+        nearest = cls(codec, [_steps(codec, e) for e in chosen], targets, np.zeros(1), len(train))
+        nearest._spread = nearest._left_out()
+        return nearest
+
+    def _left_out(self) -> NDArray[np.float64]:
+        """Predict some templates from all others; return how often the label is right, or quantiles of the errors."""
+        N = len(self._templates)
+        errors = list[float]()
+        for i in np.linspace(0, N - 1, min(N, MAX_LEFT_OUT)).round().astype(int).tolist():
+            far = distances(self._templates[i], self._templates)
+            far[i] = np.inf
+            errors.append(self._targets[i] - self._targets[far.argmin()])
+        if self._codec.labels:
+            return np.array([(errors.count(0.0) + 1) / (len(errors) + 2)])
+        return np.quantile(errors, (QUANTILES[0], QUANTILES[-1]))
+
+    @override
+    def predict(self, examples: Sequence[Example]) -> list[Any]:
+        near = (distances(_steps(self._codec, example), self._templates).argmin() for example in examples)
+        return [self._of(self._targets[i]) for i in near]
+
+    def _of(self, target: float) -> NDArray[np.float64]:
+        if not self._codec.labels:
+            low, high = self._spread
+            return np.array([target + min(low, 0), target, target + max(high, 0)])
+        K = len(self._codec.labels)
+        right = max(float(self._spread[0]), 1 / K)
+        P = np.full(K, (1 - right) / (K - 1))
+        P[int(target)] = right
+        return P
+
+    @override
+    def tensors(self) -> dict[str, torch.Tensor]:
+        return {
+            "dtw/templates": torch.from_numpy(np.concatenate(self._templates)),
+            "dtw/lengths": torch.tensor([len(steps) for steps in self._templates]),
+            "dtw/targets": torch.from_numpy(self._targets),
+            "dtw/spread": torch.from_numpy(self._spread),
+            "dtw/total": torch.tensor(self._total),
+        }
+
+    @classmethod
+    def load(cls, codec: SeriesCodec, tensors: Mapping[str, torch.Tensor]) -> "NearestSeries":
+        """Load the baseline from its tensors.
+
+        Raises:
+            ValueError: for tensors that do not fit each other or the codec.
+        """
+        steps, lengths, targets, spread = (
+            tensors[f"dtw/{name}"] for name in ("templates", "lengths", "targets", "spread")
+        )
+        sizes = (steps.shape[1:], targets.shape, tuple(spread.shape))
+        if sizes != ((len(codec.mean),), lengths.shape, (1 if codec.labels else 2,)) or not len(lengths):
+            raise ValueError("templates, targets or deviations of another size than the codec has")
+        templates = [part.numpy() for part in steps.split(lengths.tolist())]
+        return cls(codec, templates, targets.numpy(), spread.numpy(), int(tensors["dtw/total"]))
+
+
+def _steps(codec: SeriesCodec, example: Example) -> NDArray[np.float32]:
+    """Return the channels of a series, scaled as for the model, at most `MAX_WARPED_STEPS` steps, (T, C)."""
+    C = len(codec.mean)
+    x = codec.steps(example)[:, :C]
+    return np.ascontiguousarray(averaged(x, -(-len(x) // MAX_WARPED_STEPS)), np.float32)
+
+
+class StatisticsRegression(Baseline):
+    """A ridge regression on statistics of the channels, with an interval by its leave-one-out errors.
+
+    Args:
+        codec: the fitted codec.
+        weights: of the features, of a constant, (D + 1,).
+        errors: the lowest and the highest quantile of the errors, (2,).
+    """
+
+    title = LINEAR
+
+    def __init__(self, codec: SeriesCodec, weights: NDArray[Any], errors: NDArray[Any]) -> None:
+        self._codec, self._weights, self._errors = codec, weights, errors
+
+    @classmethod
+    def fit(cls, codec: SeriesCodec, train: Sequence[Example]) -> "StatisticsRegression":
+        """Fit on the training part."""
+        X, y = _with_constant(codec.features(train)), np.array([example.target for example in train])
+        penalty = RIDGE * np.eye(X.shape[1])
+        penalty[-1, -1] = 0
+        inverse = np.linalg.pinv(X.T @ X + penalty)
+        weights = inverse @ X.T @ y
+        leverage = np.einsum("nd,de,ne->n", X, inverse, X)
+        errors = (y - X @ weights) / np.maximum(1 - leverage, 1e-3)
+        return cls(codec, weights, np.quantile(errors, (QUANTILES[0], QUANTILES[-1])))
+
+    @override
+    def predict(self, examples: Sequence[Example]) -> list[Any]:
+        median = _with_constant(self._codec.features(examples)) @ self._weights
+        low, high = min(self._errors[0], 0), max(self._errors[1], 0)
+        return list(np.column_stack((median + low, median, median + high)))
+
+    @override
+    def tensors(self) -> dict[str, torch.Tensor]:
+        return {f"{LINEAR}/0": torch.from_numpy(self._weights), f"{LINEAR}/1": torch.from_numpy(self._errors)}
+
+    @classmethod
+    def load(cls, codec: SeriesCodec, tensors: Mapping[str, torch.Tensor]) -> "StatisticsRegression":
+        """Load the baseline from its tensors.
+
+        Raises:
+            ValueError: for tensors that do not fit the codec.
+        """
+        weights, errors = (tensors[f"{LINEAR}/{i}"].numpy() for i in (0, 1))
+        if errors.shape != (2,) or weights.shape != (codec.feature_count + 1,):
+            raise ValueError(f"{LINEAR} of shape {weights.shape}")
+        return cls(codec, weights, errors)
+
+
+def _with_constant(X: NDArray[Any]) -> NDArray[np.float64]:
+    return np.column_stack((X, np.ones(len(X))))
+
+
+def fit_baselines(codec: SeriesCodec, train: Sequence[Example], options: Any, seed: int) -> list[Baseline]:
+    """Fit the nearest neighbour by dynamic time warping, and a linear model of statistics."""
+    baselines: list[Baseline] = [NearestSeries.fit(codec, train)]
+    if not codec.labels:
+        return [*baselines, StatisticsRegression.fit(codec, train)]
+    y = np.array([codec.label[example.target] for example in train])
+    X = codec.features(train)
+    return [*baselines, Feedforward(LOGISTIC, codec, linear.logistic(X, y))]
+
+
+def load_baselines(codec: SeriesCodec, tensors: Mapping[str, torch.Tensor]) -> list[Baseline]:
+    """Load the baselines from their tensors."""
+    baselines: list[Baseline] = [NearestSeries.load(codec, tensors)]
+    if not codec.labels:
+        return [*baselines, StatisticsRegression.load(codec, tensors)]
+    arrays = [tensors[f"{LOGISTIC}/{i}"].numpy() for i in (0, 1)]
+    try:
+        layers = linear.from_arrays(arrays, codec.feature_count, len(codec.labels))
+        return [*baselines, Feedforward(LOGISTIC, codec, layers)]
+    except ValueError as error:
+        raise ValueError(f"{LOGISTIC} with {error}") from None

@@ -1,0 +1,250 @@
+"""A bidirectional recurrent network over a sequence of numbers, for labels or numbers."""
+
+import math
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import avg_pool1d, cross_entropy, dropout, pad
+
+from elman.decoding.quantiles import ordered_quantiles, pinball_loss
+from elman.tasks.recurrent_layers import stack, title
+
+QUANTILES = (0.1, 0.5, 0.9)
+KERNELS = (9, 5, 3)  # steps of the kernels of the convolutions
+KNOTS = 5  # of the curve that changes the tempo of a series
+
+
+class SeriesBatch(NamedTuple):
+    """A batch of series.
+
+    Args:
+        steps: features, (T, B, D).
+        lengths: steps of each series, (B,).
+        targets: label numbers, or standardized numbers, (B,).
+    """
+
+    steps: Tensor
+    lengths: Tensor
+    targets: Tensor
+
+
+class StepNorm(nn.Module):
+    """Batch normalization over the valid steps of a batch of series.
+
+    Args:
+        features: number of features.
+    """
+
+    def __init__(self, features: int) -> None:
+        super().__init__()
+        self.norm = nn.BatchNorm1d(features)
+
+    def forward(self, x: Tensor, is_step: Tensor) -> Tensor:
+        """Normalize x (B, F, T), whose valid steps are those of the mask (B, 1, T)."""
+        norm = self.norm
+        if not self.training:
+            return norm(x)
+        count = is_step.sum()
+        mean = (x * is_step).sum((0, 2)) / count
+        centred = x - mean[:, None]
+        variance = (centred.square() * is_step).sum((0, 2)) / count
+        with torch.no_grad():
+            assert norm.running_mean is not None
+            assert norm.running_var is not None
+            unbiased = variance * count / (count - 1).clamp(min=1)
+            norm.running_mean.lerp_(mean.to(norm.running_mean.dtype), 0.1)
+            norm.running_var.lerp_(unbiased.to(norm.running_var.dtype), 0.1)
+        scale = norm.weight * (variance + norm.eps).rsqrt()
+        return centred * scale[:, None] + norm.bias[:, None]
+
+
+class SeriesReader(nn.Module):
+    """Convolutions, bidirectional recurrent layers, and a linear output over what both have of all steps.
+
+    The output layer reads the mean and the maximum over time of the convolutions and of the recurrent layers, as in
+    F. Karim et al., "LSTM Fully Convolutional Networks for Time Series Classification", IEEE Access 6 (2018), whose
+    recurrent layers read the series itself.
+
+    Args:
+        inputs: D, features of a step.
+        outputs: number of outputs.
+        cell: a name in `elman.cells.REGISTRY`.
+        hidden: H, hidden size of each direction.
+        layers: number of recurrent layers.
+        dropout: dropout probability, between recurrent layers and before the output.
+        filters: F, filters of the convolutions; 0: none.
+        stride: steps of the convolutions that the recurrent layers read as one.
+        bptt: truncated BPTT: steps of the gradient; 0: all steps.
+    """
+
+    def __init__(
+        self,
+        inputs: int,
+        outputs: int,
+        cell: str,
+        hidden: int,
+        layers: int,
+        dropout: float,
+        filters: int,
+        stride: int,
+        bptt: int,
+    ) -> None:
+        super().__init__()
+        kernels = KERNELS if filters else ()
+        widths = (inputs, *[filters] * len(kernels))
+        self.convolutions = nn.ModuleList(
+            nn.Conv1d(width, filters, kernel, padding=kernel // 2, bias=False)
+            for width, kernel in zip(widths, kernels, strict=False)
+        )
+        self.norms = nn.ModuleList(StepNorm(filters) for _ in kernels)
+        self.recurrent = stack(widths[-1], hidden, layers, cell, dropout, bptt, bidirectional=True)
+        self.dropout, self.stride = dropout, stride if filters else 1
+        self.output = nn.Linear(2 * (filters + self.recurrent.output_size), outputs)
+
+    def forward(self, x: Tensor, lengths: Tensor) -> Tensor:
+        """Map steps (T, B, D), and the number of steps of each series (B,), to outputs (B, K)."""
+        pooled = list[Tensor]()
+        if self.convolutions:
+            a, is_step = x.permute(1, 2, 0), _mask(x.shape[0], lengths)[:, :, 0].T.unsqueeze(1)
+            a = a * is_step
+            for convolution, norm in zip(self.convolutions, self.norms, strict=True):
+                a = norm(convolution(a), is_step).relu() * is_step
+            pooled += [a.sum(2) / lengths[:, None], a.amax(2)]
+            if self.stride > 1:
+                a = avg_pool1d(pad(a, (0, self.stride - 1)), self.stride)  # steps behind the end are zero
+                lengths = (lengths + self.stride - 1) // self.stride
+            x = a.permute(2, 0, 1)
+        h, _ = self.recurrent(x, lengths=lengths)
+        is_padding = ~_mask(h.shape[0], lengths)
+        pooled += [h.sum(0) / lengths[:, None], h.masked_fill(is_padding, -torch.inf).amax(0)]
+        outputs: Tensor = self.output(dropout(torch.cat(pooled, 1), self.dropout, self.training))
+        return outputs
+
+
+class SeriesNetwork(nn.Module):
+    """An ensemble of networks that map a series to the logits of labels, or to quantiles of a number.
+
+    Args:
+        inputs: D, features of a step.
+        channels: the first features of a step, to which noise is added in training.
+        labels: K, number of labels; 0: a number.
+        cell: a name in `elman.cells.REGISTRY`.
+        hidden: H, hidden size of each direction.
+        layers: number of recurrent layers.
+        dropout: dropout probability, between recurrent layers and before the output.
+        filters: filters of the convolutions before the recurrent layers; 0: none.
+        stride: steps of the convolutions that the recurrent layers read as one.
+        members: networks of the ensemble, trained together.
+        smoothing: label smoothing.
+        jitter: standard deviation of the noise on the channels in training.
+        warp: the largest share of a series that is cut off in training, and of the changes of its tempo.
+        bptt: truncated BPTT: steps of the gradient; 0: all steps.
+
+    >>> model = SeriesNetwork(3, 3, 4, "gru", 16)
+    >>> model(torch.rand(9, 2, 3), torch.tensor([9, 5])).shape         # T=9 steps of B=2 series, K=4 labels
+    torch.Size([2, 4])
+    """
+
+    def __init__(
+        self,
+        inputs: int,
+        channels: int,
+        labels: int,
+        cell: str = "gru",
+        hidden: int = 64,
+        layers: int = 1,
+        dropout: float = 0.0,
+        filters: int = 0,
+        stride: int = 1,
+        members: int = 1,
+        smoothing: float = 0.0,
+        jitter: float = 0.0,
+        warp: float = 0.0,
+        bptt: int = 0,
+    ) -> None:
+        super().__init__()
+        outputs = labels or len(QUANTILES)
+        sizes = (inputs, outputs, cell, hidden, layers, dropout, filters, stride, bptt)
+        self.members = nn.ModuleList(SeriesReader(*sizes) for _ in range(members))
+        self.channels, self.labels = channels, labels
+        self.smoothing, self.jitter, self.warp = smoothing, jitter, warp
+        ensemble = f"{members} x " if members > 1 else ""
+        convolutions = f"convolutions {filters} and " if filters else ""
+        self.title = f"{ensemble}{convolutions}{title(cell, layers, hidden, bidirectional=True)}"
+
+    def forward(self, steps: Tensor, lengths: Tensor) -> Tensor:
+        """Map steps (T, B, D), and the number of steps of each series (B,), to logits (B, K) or quantiles (B, 3)."""
+        outputs = torch.stack([member(steps, lengths) for member in self.members])
+        if not self.labels:
+            return ordered_quantiles(outputs).mean(0)
+        if len(self.members) == 1:
+            return outputs[0]
+        return outputs.log_softmax(2).logsumexp(0) - math.log(len(self.members))
+
+    def loss(self, batch: SeriesBatch, state: Any = None) -> tuple[Tensor, int, Any]:
+        """Return the loss summed over a batch, the batch size, and no state.
+
+        The loss is the cross-entropy in nats, or the pinball loss of the quantiles of standardized numbers. In training
+        it is the mean of the losses of all members, each with its own augmentation.
+        """
+        count = len(batch.targets)
+        if not self.training:
+            return self._loss(self(batch.steps, batch.lengths), batch.targets, 0.0), count, None
+        losses = [
+            self._loss(self._of_member(member, batch), batch.targets, self.smoothing) for member in self.members
+        ]
+        return torch.stack(losses).mean(), count, None
+
+    def _of_member(self, member: nn.Module, batch: SeriesBatch) -> Tensor:
+        outputs: Tensor = member(self._augmented(batch.steps, batch.lengths), batch.lengths)
+        return outputs if self.labels else ordered_quantiles(outputs)
+
+    def _loss(self, outputs: Tensor, targets: Tensor, smoothing: float) -> Tensor:
+        if self.labels:
+            return cross_entropy(outputs, targets, reduction="sum", label_smoothing=smoothing)
+        return pinball_loss(outputs, targets, outputs.new_tensor(QUANTILES)).sum()
+
+    def _augmented(self, x: Tensor, lengths: Tensor) -> Tensor:
+        """Return steps (T, B, D) with another tempo, cut off at both ends, and with noise on the channels."""
+        if self.warp:
+            x = warped(x, lengths, self.warp)
+        if self.jitter:
+            noise = torch.randn_like(x[..., : self.channels]) * self.jitter
+            x = torch.cat((x[..., : self.channels] + noise, x[..., self.channels :]), 2)
+        return x
+
+
+def warped(x: Tensor, lengths: Tensor, share: float) -> Tensor:
+    """Resample series by linear interpolation: each is cut off at both ends, and its tempo changes along the way.
+
+    Args:
+        x: steps, (T, B, D).
+        lengths: steps of each series, (B,), which stay as they are.
+        share: the largest share that is cut off; tempos change by about this factor.
+
+    >>> warped(torch.arange(5.0)[:, None, None], torch.tensor([5]), 0.0).flatten()
+    tensor([0., 1., 2., 3., 4.])
+    """
+    T, B, D = x.shape
+    tempo = (share * torch.randn(KNOTS, B, device=x.device)).exp()
+    at = torch.linspace(0, KNOTS - 1, T, device=x.device)
+    knot = at.long().clamp(max=KNOTS - 2)
+    speed = torch.lerp(tempo[knot], tempo[knot + 1], (at - knot)[:, None])
+    last = (lengths - 1).to(x.dtype)
+    inside = torch.arange(T, device=x.device)[:, None] < last  # the last step begins nothing
+    passed = torch.cat((speed.new_zeros(1, B), (speed * inside).cumsum(0)[:-1]))
+    passed = passed / passed[-1].clamp(min=1e-6)
+    width = 1 - share * torch.rand(B, device=x.device)
+    begin = torch.rand(B, device=x.device) * (1 - width)
+    place = ((begin + width * passed) * last).clamp(min=0).minimum(last)
+    left = place.long()
+    right = (left + 1).minimum(lengths - 1)
+    index = (side.unsqueeze(2).expand(T, B, D) for side in (left, right))
+    before, after = (x.gather(0, each) for each in index)
+    return torch.lerp(before, after, (place - left).unsqueeze(2))
+
+
+def _mask(T: int, lengths: Tensor) -> Tensor:
+    """Return a mask of the valid steps, (T, B, 1)."""
+    return (torch.arange(T, device=lengths.device)[:, None] < lengths)[..., None]

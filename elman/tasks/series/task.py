@@ -1,0 +1,137 @@
+"""Classification and regression of sequences of numbers."""
+
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from typing_extensions import override
+
+from elman.data.examples import Example
+from elman.data.parts import ExampleStore
+from elman.errors import BadInput
+from elman.io.format import counted
+from elman.io.run_folder import Run
+from elman.tasks.classification import CONFUSION, classification_metrics, stratified_split, target
+from elman.tasks.series import data as series_data
+from elman.tasks.series.baselines import fit_baselines, load_baselines
+from elman.tasks.series.codec import SeriesCodec
+from elman.tasks.series.export import export
+from elman.tasks.series.model import QUANTILES, SeriesNetwork, pinball_loss
+from elman.tasks.series.options import SeriesOptions
+from elman.tasks.series.plots import of_labels, of_numbers, plot_numbers
+from elman.tasks.supervised import Numbers, Plot, SupervisedTask, random_split
+from elman.tasks.task import Loaded
+
+NATS, PINBALL = "nats_per_series", "scaled_pinball"
+
+
+def resolve(
+    data: Any, options: SeriesOptions, tell: Callable[[str], Any]
+) -> tuple[SeriesOptions, series_data.SeriesExamples]:
+    """Read the data, set the names of the channels, and tell what the data are."""
+    options = options.model_copy(update={"channels": series_data.channel_names(data, options)})
+    examples = series_data.SeriesExamples(series_data.read(data, options))
+    if examples:
+        tell(_described(examples))
+    return options, examples
+
+
+def _described(examples: Sequence[Example]) -> str:
+    lengths = [len(example.input) for example in examples]
+    low, high = min(lengths), max(lengths)
+    channels = counted(examples[0].input.shape[1], "channel")
+    missing = sum(int(np.isnan(example.input).sum()) for example in examples)
+    values = sum(example.input.size for example in examples)
+    parts = [channels, f"{low:,} steps" if low == high else f"{low:,} to {high:,} steps"]
+    if isinstance(examples[0].target, float):
+        numbers = [example.target for example in examples]
+        parts.append(f"numbers from {min(numbers):.4g} to {max(numbers):.4g}")
+    else:
+        parts.append(counted(len({example.target for example in examples}), "label"))
+    return ", ".join([*parts, *([f"{missing / values:.1%} of the values missing"] if missing else [])])
+
+
+def split(task: SupervisedTask, examples: ExampleStore, seed: int, parts: Sequence[str]) -> Numbers:
+    """Split at random by a seed, stratified by labels if there are labels."""
+    by_number = all(isinstance(label, float) for label in examples.labels)
+    return (random_split if by_number else stratified_split)(task, examples, seed, parts)
+
+
+def parse_input(value: Any, options: SeriesOptions) -> Example:
+    """Return an in-memory series as an example without a target."""
+    if isinstance(value, str | Path):
+        raise BadInput(f"expected a series or a file of series, got {str(value)!r:.60}, which is no file")
+    return series_data.example_of(series_data.values_of(value, "series"), None, "", "series")
+
+
+def read_texts(path: Path, loaded: Loaded) -> Iterable[Example]:
+    """Read the series in a file, as for the training; labels and numbers are not needed."""
+    return series_data.read_path(path, loaded.options, needs_target=False)
+
+
+def metrics(codec: SeriesCodec, predictions: Sequence[Any], targets: Sequence[Any]) -> dict[str, float]:
+    """Return the metrics of labels, or of numbers.
+
+    Of numbers: the mean absolute error, the root mean squared error, R2, the pinball loss in standard deviations of the
+    training numbers, and the coverage, the share of numbers between the lowest and the highest quantile.
+    """
+    if codec.labels:
+        return classification_metrics(codec, predictions, targets, NATS)
+    y, q = np.array(targets), np.stack(predictions)
+    low, median, high = q.T
+    error, spread = y - median, np.square(y - y.mean()).sum()
+    loss = pinball_loss(torch.from_numpy(q), torch.from_numpy(y), torch.tensor(QUANTILES, dtype=torch.float64))
+    return {
+        "mae": float(np.abs(error).mean()),
+        "rmse": float(np.sqrt(np.square(error).mean())),
+        "r2": float(1 - np.square(error).sum() / spread) if spread > 0 else 0.0,
+        PINBALL: float(loss.mean()) / codec.target_std,
+        "coverage": float(((low <= y) & (y <= high)).mean()),
+    }
+
+
+class SeriesTask(SupervisedTask):
+    """Series to labels or to numbers, whose losses and scores have different names."""
+
+    @override
+    def loss_of(self, run: Run) -> str:
+        return self.loss if _has_labels(run) else PINBALL
+
+    @override
+    def score_of(self, run: Run) -> str:
+        return self.score if _has_labels(run) else "-mae"
+
+
+def _has_labels(run: Run) -> bool:
+    return run.config["model"].get("labels") != 0
+
+
+TASK = SeriesTask(
+    name="series",
+    description="a reader of series",
+    options=SeriesOptions,
+    resolve=resolve,
+    read=series_data.read,
+    parse_input=parse_input,
+    read_texts=read_texts,
+    codec=SeriesCodec,
+    model=SeriesNetwork,
+    unit="series",
+    loss=NATS,
+    score="accuracy",
+    metrics=metrics,
+    split=split,
+    label=target,
+    fit_baselines=fit_baselines,
+    load_baselines=load_baselines,
+    export=export,
+    json_inputs=list[list[list[float | None]] | list[float | None]],  # series of steps of channels, or of values
+    plots=(
+        Plot(CONFUSION.file, CONFUSION.caption, of_labels(CONFUSION.draw)),
+        Plot("predictions.png", "Predicted and true numbers of the test part.", of_numbers(plot_numbers)),
+    ),
+    input_name="series",
+    next_step="to use it: elman predict {run} FILE",
+)

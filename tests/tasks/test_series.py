@@ -1,0 +1,321 @@
+"""elman train series, from series to a run, and the run put to use."""
+
+import csv
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+import pytest
+import torch
+
+from elman.cli import run
+from elman.data.examples import Example
+from elman.tasks import load, series
+from elman.tasks.series.codec import SeriesCodec
+from elman.tasks.series.model import SeriesNetwork, warped
+from elman.tasks.series.options import SeriesOptions
+from tests.small import Command, files
+from tests.test_bad_input import refused
+
+SMALL = ["--hidden", "6", "--filters", "8", "--members", "1", "--batch", "8", "--epochs", "12", "--lr", "0.02"]
+TINY: dict[str, Any] = {"hidden": 4, "filters": 4, "members": 1, "epochs": 1, "batch": 8}
+
+
+def waves(count: int = 40, channels: int = 2, seed: int = 0) -> tuple[list[np.ndarray], list[str]]:
+    """Series of several lengths: slow waves and fast ones."""
+    draw = np.random.default_rng(seed)
+    found = []
+    for i in range(count):
+        at = np.arange(draw.integers(12, 20))[:, None]
+        wave = np.sin(at / (1 + 2 * (i % 2)) + draw.uniform(0, 6, channels))
+        found.append((10 + 3 * wave + draw.normal(0, 0.1, wave.shape)).astype(np.float32))
+    return found, ["slow" if i % 2 else "fast" for i in range(count)]
+
+
+def ts(path: Path, values: list[np.ndarray], targets: list[Any], header: str = "@classLabel true fast slow") -> Path:
+    """A .ts file."""
+    lines = [
+        ":".join(",".join("?" if np.isnan(x) else f"{x:.4f}" for x in channel) for channel in part.T) + f":{target}"
+        for part, target in zip(values, targets, strict=True)
+    ]
+    path.write_text("\n".join(["# made for a test", "@problemName waves", header, "@data", *lines]) + "\n")
+    return path
+
+
+@pytest.fixture(scope="module")
+def file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return ts(tmp_path_factory.mktemp("series") / "waves.ts", *waves())
+
+
+@pytest.fixture(scope="module")
+def trained(file: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("runs") / "run"
+    assert run(["train", "series", str(file), "--out", str(path), "--flow-every", "5", *SMALL]) == 0
+    return path
+
+
+def scores(path: Path) -> dict[str, dict[str, float]]:
+    found: dict[str, dict[str, float]] = json.loads((path / "config.json").read_text())["scores"]
+    return found
+
+
+def test_a_run_of_series(elman: Command, trained: Path, file: Path, tmp_path: Path) -> None:
+    assert {"config.json", "codec.json", "split.csv", "baseline.safetensors", "confusion.png"} <= files(trained)
+    config = json.loads((trained / "config.json").read_text())
+    assert (config["data"]["train"], config["data"]["validation"], config["data"]["test"]) == (32, 4, 4)
+    assert [list(row) for row in scores(trained).values()] == [["accuracy", "macro_f1", "nats_per_series"]] * 3
+    assert list(scores(trained))[1:] == ["1-NN DTW", "logistic regression on statistics"]
+    said = elman("evaluate", trained, file)
+    assert said.code == 0
+    assert "1-NN DTW" in said.out
+    for command in (["info"], ["report"], ["flow"], ["draw", "--out", tmp_path / "net.svg", "--gradients"]):
+        assert elman(command[0], trained, *command[1:]).code == 0
+    assert "nats per series" in (trained / "report.html").read_text()
+
+
+def test_predictions(elman: Command, trained: Path, tmp_path: Path) -> None:
+    """Of a file with labels, and of one without."""
+    values, labels = waves(8, seed=1)
+    found = []
+    for header, targets in (("@classLabel true fast slow", labels), ("@classLabel false", None)):
+        path = ts(tmp_path / "new.ts", values, labels, header)
+        if targets is None:
+            path.write_text("\n".join(line.rpartition(":")[0] if ":" in line else line
+                                      for line in path.read_text().splitlines()))  # fmt: skip
+        said = elman("predict", trained, path, "--format", "jsonl")
+        assert said.code == 0, said.err
+        found.append([json.loads(line) for line in said.out.splitlines()])
+    assert found[0] == found[1]
+    assert [row["label"] for row in found[0]] == labels
+    assert found[0][0]["input"] == f"{tmp_path / 'new.ts'}: line 5"
+    again = load(trained).predict(values)
+    assert [row["probability"] for row in again] == pytest.approx([row["probability"] for row in found[0]], abs=1e-3)
+
+
+def test_numbers(elman: Command, tmp_path: Path) -> None:
+    """Regression: intervals, metrics, a plot, and the baselines that are loaded again."""
+    draw = np.random.default_rng(0)
+    values = [draw.normal(level, 1, (10, 1)).astype(np.float32) for level in draw.uniform(0, 9, 60)]
+    levels = [float(part.mean()) for part in values]
+    path = ts(tmp_path / "levels.ts", values, levels, "@targetLabel true")
+    said = elman("train", "series", path, "--out", tmp_path / "run", *SMALL)
+    assert said.code == 0, said.err
+    assert "numbers from" in said.err
+    rows = scores(tmp_path / "run")
+    assert [list(row) for row in rows.values()] == [["mae", "rmse", "r2", "scaled_pinball", "coverage"]] * 3
+    assert rows["linear regression on statistics"]["r2"] > 0.9
+    assert {"predictions.png"} == {name for name in files(tmp_path / "run") if name.endswith("s.png")} - {"curves.png"}
+    found = load(tmp_path / "run")
+    assert found.score((values, levels)) == -next(iter(found.evaluate((values, levels)).values()))["mae"]
+    row = found.predict(values[:1])[0]
+    assert row["low"] <= row["value"] <= row["high"]
+    with pytest.raises(AttributeError, match="expected a task with classes"):
+        _ = found.classes_
+    refused(elman("evaluate", tmp_path / "run", ts(tmp_path / "w.ts", *waves(4, 1))), "expected a number as in the")
+    assert elman("report", tmp_path / "run").code == 0
+
+
+def test_resuming_changes_nothing(elman: Command, file: Path, tmp_path: Path) -> None:
+    whole, parted = tmp_path / "whole", tmp_path / "parted"
+    more = ["--schedule", "constant"]
+    assert elman("train", "series", file, "--out", whole, *SMALL, *more, "--epochs", "6").code == 0
+    assert elman("train", "series", file, "--out", parted, *SMALL, *more, "--epochs", "2.5").code == 0
+    assert elman("train", "series", "--resume", parted, "--epochs", "6").code == 0
+    assert (whole / "model.safetensors").read_bytes() == (parted / "model.safetensors").read_bytes()
+
+
+def test_one_series_in_all_formats(tmp_path: Path) -> None:
+    """.ts, .arff of several channels and of one, tables, data frames, folders and arrays give the same numbers."""
+    values, labels = waves(6)
+    values = [part.round(4) for part in values]
+    values[0][3, 1] = np.nan
+    ts(tmp_path / "a.ts", values, labels)
+    lines = [
+        "'" + "\\n".join(",".join("?" if np.isnan(x) else f"{x:.4f}" for x in channel) for channel in part.T) + f"',{y}"
+        for part, y in zip(values, labels, strict=True)
+    ]
+    head = "@relation w\n@attribute w relational\n @attribute a1 numeric\n@end w\n@attribute class {fast,slow}\n@data\n"
+    (tmp_path / "a.arff").write_text(head + "\n".join(lines))
+    rows = [
+        (f"s{i}", t, y, *(None if np.isnan(x) else float(f"{x:.4f}") for x in step))
+        for i, (part, y) in enumerate(zip(values, labels, strict=True))
+        for t, step in enumerate(part)
+    ]
+    frame = pl.DataFrame(rows[::-1], schema=["who", "when", "what", "x", "y"], orient="row")
+    frame.write_csv(tmp_path / "a.csv")
+    for i, (part, y) in enumerate(zip(values, labels, strict=True)):
+        (tmp_path / "f" / y).mkdir(parents=True, exist_ok=True)
+        np.savetxt(tmp_path / "f" / y / f"{i}.csv", part, "%.4f", delimiter=",")
+    columns: dict[str, Any] = {"series": "who", "time": "when", "label": "what", "channels": ["x", "y"]}
+    read = {
+        "ts": series.task.TASK.read([tmp_path / "a.ts"], SeriesOptions()),
+        "arff": series.task.TASK.read([tmp_path / "a.arff"], SeriesOptions()),
+        "table": series.task.TASK.read([tmp_path / "a.csv"], SeriesOptions(**columns)),
+        "frame": series.task.TASK.read(frame, SeriesOptions(**columns)),
+        "folder": series.task.TASK.read([tmp_path / "f"], SeriesOptions()),
+        "arrays": series.task.TASK.read((values, labels), SeriesOptions()),
+    }
+    expected = sorted((y, part.tobytes()) for part, y in zip(values, labels, strict=True))
+    for name, examples in read.items():
+        assert sorted((e.target, e.input.tobytes()) for e in examples) == expected, name
+
+
+def test_a_table_at_the_command_line(elman: Command, tmp_path: Path) -> None:
+    """Its channels are found by name, and a table without labels is predicted from."""
+    values, labels = waves(30, 2)
+    with (tmp_path / "a.csv").open("w") as table, (tmp_path / "b.csv").open("w") as other:
+        writers = csv.writer(table), csv.writer(other)
+        writers[0].writerow(["id", "t", "x", "y", "kind"])
+        writers[1].writerow(["y", "id", "x", "t"])
+        for i, (part, kind) in enumerate(zip(values, labels, strict=True)):
+            for t, (x, y) in enumerate(part.tolist()):
+                writers[0].writerow([i, t, x, y, kind])
+                writers[1].writerow([y, i, x, t])
+    columns = ["--series", "id", "--time", "t", "--label", "kind"]
+    assert elman("train", "series", tmp_path / "a.csv", *columns, "--out", tmp_path / "run", *SMALL).code == 0
+    config = json.loads((tmp_path / "run" / "config.json").read_text())
+    assert config["options"]["channels"] == ["x", "y"]
+    outputs = [elman("predict", tmp_path / "run", tmp_path / name, "--format", "csv") for name in ("a.csv", "b.csv")]
+    assert outputs[0].code == 0, outputs[0].err
+    assert outputs[0].out == outputs[1].out
+
+
+def test_features() -> None:
+    """Scaling by channel and by series, missing values, and steps that are averaged."""
+    x = np.array([[1.0, np.nan], [3.0, 5.0], [np.nan, 7.0], [7.0, 9.0]], np.float32)
+    train = [Example(x, "a"), Example(x + 1, "b")]
+    codec = SeriesCodec.fit(train, SeriesOptions())
+    assert codec.mean == pytest.approx([np.nanmean(x[:, 0]) + 0.5, 7.5])
+    known = [[1, 0], [1, 1], [0, 1], [1, 1]]
+    filled = np.array([[1, 5], [3, 5], [5, 7], [7, 9]])
+    np.testing.assert_allclose(codec.steps(train[0]), np.hstack(((filled - codec.mean) / codec.std, known)), rtol=1e-5)
+    codec = SeriesCodec.fit(train, SeriesOptions(scale="series"))
+    features = codec.steps(train[0])
+    assert features.shape == (4, 8)
+    np.testing.assert_allclose(features[:, :2].std(0), [1, 1], rtol=1e-5)
+    np.testing.assert_allclose(features, codec.steps(Example(x, "b")))
+    level = codec.steps(train[1])[0, 2:4] - features[0, 2:4]
+    np.testing.assert_allclose(level, 1 / np.array(codec.std), rtol=1e-5)
+    assert SeriesCodec.fit(train, SeriesOptions(steps=2)).steps(train[0]).shape == (2, 4)
+
+
+@pytest.mark.parametrize("filters", [0, 4])
+def test_a_ragged_batch_is_its_series_one_by_one(filters: int) -> None:
+    torch.manual_seed(0)
+    model = SeriesNetwork(3, 3, 4, "gru", 5, filters=filters, stride=2, members=2).eval()
+    x, lengths = torch.randn(11, 4, 3), torch.tensor([11, 1, 6, 9])
+    together = model(x * (torch.arange(11)[:, None] < lengths)[..., None], lengths)
+    alone = [model(x[:length, b : b + 1], torch.tensor([length]))[0] for b, length in enumerate(lengths.tolist())]
+    torch.testing.assert_close(together, torch.stack(alone), rtol=1e-4, atol=1e-5)
+    assert together.exp().sum(1).tolist() == pytest.approx([1] * 4, abs=1e-5)
+
+
+def test_normalization_sees_valid_steps_alone() -> None:
+    """In training: what is behind the end of a series changes nothing."""
+    x, lengths = torch.randn(9, 3, 2), torch.tensor([9, 4, 6])
+    other = torch.where((torch.arange(9)[:, None] < lengths)[..., None], x, 100.0)
+    outputs = []
+    for steps in (x, other):
+        torch.manual_seed(1)
+        model = SeriesNetwork(2, 2, 3, "gru", 4, filters=4)
+        outputs.append((model.train()(steps, lengths), *(part for _, part in sorted(model.state_dict().items()))))
+    for a, b in zip(*outputs, strict=True):
+        torch.testing.assert_close(a, b)
+
+
+def test_warped_series() -> None:
+    """They keep their lengths and their order, and lie within the series."""
+    torch.manual_seed(0)
+    lengths = torch.tensor([9, 5, 1])
+    x = torch.arange(9.0)[:, None, None].expand(9, 3, 2).contiguous()
+    y = warped(x, lengths, 0.3)
+    assert y.shape == x.shape
+    for b, length in enumerate(lengths.tolist()):
+        part = y[:length, b, 0]
+        assert (part.diff() >= 0).all()
+        assert 0 <= part[0]
+        assert part[-1] <= length - 1
+        assert torch.equal(y[:, b, 0], y[:, b, 1])
+    assert y[0].std() > 0
+    torch.testing.assert_close(warped(x, lengths, 0.0)[:5, 1], x[:5, 1])
+
+
+BAD: dict[str, tuple[str, list[str]]] = {
+    "no data": ("@problemName x\n", ["expected a header that ends with @data, got none"]),
+    "no rows": ("@classLabel true a b\n@data\n", ["expected at least one series after @data, got none"]),
+    "no header": ("1,2,3\n", ["line 1: expected a header", "got '1,2,3'"]),
+    "no labels": ("@classLabel false\n@data\n1,2\n", ["@classLabel true or @targetLabel true"]),
+    "text": ("@classLabel true a b\n@data\n1,x:a\n", ["line 3: channel 1: value 2: expected a number, got 'x'"]),
+    "infinite": ("@classLabel true a b\n@data\n1,inf:a\n", ["value 2: expected a finite number", "'inf'"]),
+    "no label": ("@classLabel true a b\n@data\n1,2:\n", ["line 3: expected a label, got ''", "--skip-bad"]),
+    "no colon": ("@classLabel true a b\n@data\n1,2\n", ["line 3: expected values, a colon, and a label"]),
+    "no values": ("@classLabel true a b\n@data\n?,?:a\n", ["line 3: expected at least one step with a value"]),
+    "no number": ("@targetLabel true\n@data\n1,2:a\n", ["line 3: target: expected a number, got 'a'"]),
+    "channels": ("@classLabel true a b\n@data\n1:1:a\n1:b\n" * 1 + "2:1:a\n3:1:b\n" * 9, ["the same channels, got"]),
+}
+
+
+@pytest.mark.sample(6)
+@pytest.mark.parametrize("case", BAD)
+def test_bad_files(elman: Command, tmp_path: Path, case: str) -> None:
+    text, parts = BAD[case]
+    (tmp_path / "a.ts").write_text(text)
+    refused(elman("train", "series", tmp_path / "a.ts", "--out", tmp_path / "run"), *parts)
+
+
+def test_bad_data(elman: Command, trained: Path, file: Path, tmp_path: Path) -> None:
+    out = ["--out", tmp_path / "run", *SMALL]
+    refused(elman("train", "series", *out), "series: expected DATA: .ts or .arff files")
+    refused(elman("train", "series", tmp_path / "none.ts", *out), "none.ts", "does not exist")
+    (tmp_path / "a.csv").write_text("id,x,kind\n1,2,a\n1,3,b\n2,4,a\n")
+    table = ["train", "series", tmp_path / "a.csv", *out]
+    refused(elman(*table), "--series: expected the column that identifies the series, one of id, x, kind")
+    refused(elman(*table, "--series", "id"), "(--label) or of numbers to predict (--target)", "got neither")
+    refused(elman(*table, "--series", "id", "--label", "kind"), "series '1': expected one label in 'kind', got a, b")
+    refused(elman(*table, "--series", "who", "--label", "kind"), "--series: expected one of the columns id, x, kind")
+    other = ts(tmp_path / "other.ts", *waves(4, channels=1))
+    refused(elman("predict", trained, other), "line 5: expected 2 channels as in the training, got 1")
+    refused(elman("predict", trained, "none"), "'none', which is no file")
+    unknown = ts(tmp_path / "u.ts", waves(2)[0], ["fast", "medium"])
+    refused(elman("evaluate", trained, unknown), "expected a label of the training data, fast, slow; got 'medium'")
+    bad = tmp_path / "bad.ts"
+    bad.write_text(file.read_text() + "1,2:x,3:slow\n")
+    refused(elman("train", "series", bad, *out), "line 45: channel 2: value 1: expected a number, got 'x'")
+    said = elman("train", "series", bad, "--skip-bad", *out)
+    assert said.code == 0
+    assert "skipped 1 unusable example" in said.err
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        ((np.zeros((4, 2, 2, 2)), ["a", "b"] * 2), r"series 1: expected a series \(steps, channels\).*\(2, 2, 2\)"),
+        ((["x"] * 4, ["a", "b"] * 2), r"series 1: expected a series \(steps, channels\)"),
+        ((np.full((4, 3), np.inf), ["a", "b"] * 2), "series 1: expected finite numbers that float32 can hold, got inf"),
+        ((np.full((4, 3), np.nan), ["a", "b"] * 2), "series 1: expected at least one step with a value"),
+        ((np.ones((4, 3)), [1.0, 2.0, np.nan, 3.0]), "series 3: expected a number as the target, got none"),
+        ((np.ones((4, 3)), ["a", None, "b", "b"]), "series 2: expected a label, got none"),
+    ],
+)
+def test_bad_arrays(data: Any, message: str, tmp_path: Path) -> None:
+    from elman.errors import BadInput
+
+    with pytest.raises(BadInput, match=message):
+        series.fit(data, tmp_path / "run", **TINY)
+
+
+def test_in_python(tmp_path: Path) -> None:
+    """Arrays of one and of several channels, tensors, lists with None, numbers and labels that are integers."""
+    draw = np.random.default_rng(0)
+    x, y = draw.normal(size=(24, 6, 2)).astype(np.float32), np.arange(24) % 2
+    found = series.fit((torch.from_numpy(x), torch.from_numpy(y)), tmp_path / "a", **TINY)
+    assert found.classes_.tolist() == ["0", "1"]
+    assert found.predict_proba(x[:3]).shape == (3, 2)
+    batch = found.batch(x[:3])
+    assert found.model(batch.steps, batch.lengths).shape == (3, 2)
+    numbers = series.fit((x[..., 0], y.astype(float)), tmp_path / "b", **TINY)
+    assert numbers.predict([[1.0, None, 2.0], [1.0]])[1].keys() == {"input", "value", "low", "high"}
+    shutil.rmtree(tmp_path / "b")
