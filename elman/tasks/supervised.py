@@ -239,12 +239,16 @@ class SupervisedTask(Task):
         stored_split = None
         if run is not None and (path := run.path / SPLIT).exists():
             stored_split = load_split(run.files.check(path.name), examples, ["train", *names])
-        indices = stored_split or self.split(self, examples, seed, names)
+        indices = stored_split or self.draw_split(examples, options, seed, names)
         parts = {name: Part(examples, numbers) for name, numbers in indices.items() if name not in stores}
         parts |= {name: Part(store, range(len(store))) for name, store in stores.items()}
         if self.has_duplicates:
             self._tell_duplicates(parts, stores)
         return Splits(**parts)
+
+    def draw_split(self, examples: ExampleStore, options: Any, seed: int, parts: Sequence[str]) -> Numbers:
+        """Draw the indices of each part, including "train"; by default by `split`."""
+        return self.split(self, examples, seed, parts)
 
     def stores_of_parts(self, options: Any) -> dict[str, ExampleStore]:
         """Read the data for validation and test that options name, by part."""

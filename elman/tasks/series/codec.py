@@ -2,11 +2,12 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from pydantic import Field
 from torch.nn.utils.rnn import pad_sequence
 from typing_extensions import override
 
@@ -21,7 +22,11 @@ from elman.tasks.series.options import SeriesOptions
 
 MIN_SPREAD = 1e-4  # of a channel in a series, in standard deviations of the training: less is rounding
 STATISTICS = 8  # of each channel, for the baselines
-RECURRENT_STEPS = 64  # that the recurrent layers read of the longest series of the training part, about
+import os
+
+RECURRENT_STEPS = int(
+    os.environ.get("RS", "64")
+)  # that the recurrent layers read of the longest series of the training part, about
 
 
 @dataclass(frozen=True)
@@ -40,6 +45,7 @@ class SeriesCodec(ClassificationCodec):
         every: steps that are averaged to one.
         stride: steps of the convolutions that the recurrent layers read as one.
         target_mean, target_std: of the numbers to predict.
+        crossed: number of networks that are each validated on a fold of the training part; 0: there is a validation part.
     """
 
     mean: list[float]
@@ -50,6 +56,7 @@ class SeriesCodec(ClassificationCodec):
     stride: Size
     target_mean: float
     target_std: Positive
+    crossed: Annotated[int, Field(ge=0)] = 0
 
     @classmethod
     @override
@@ -64,10 +71,11 @@ class SeriesCodec(ClassificationCodec):
         every = -(-longest // options.steps)
         stride = max(1, round(longest / every / RECURRENT_STEPS))
         features = (options.scale, has_missing, every, stride)
+        crossed = options.members if options.hold_out == "folds" else 0
         if not isinstance(targets[0], float):
-            return cls(fit_labels("series", targets), mean, std, *features, 0.0, 1.0)
+            return cls(fit_labels("series", targets), mean, std, *features, 0.0, 1.0, crossed)
         numbers = np.array(targets)
-        return cls([], mean, std, *features, float(numbers.mean()), float(numbers.std()) or 1.0)
+        return cls([], mean, std, *features, float(numbers.mean()), float(numbers.std()) or 1.0, crossed)
 
     def __post_init__(self) -> None:
         if len(self.mean) != len(self.std) or not self.mean:
@@ -129,7 +137,9 @@ class SeriesCodec(ClassificationCodec):
         if self.labels:
             super().check_target(example)
         elif not isinstance(example.target, float):
-            raise BadInput(f"{example.name}: expected a number as in the training, got the label {example.target!r:.60}")
+            raise BadInput(
+                f"{example.name}: expected a number as in the training, got the label {example.target!r:.60}"
+            )
 
     @override
     def to_row(self, prediction: Any) -> dict[str, Any]:

@@ -10,7 +10,7 @@ import numpy as np
 from torch import Tensor
 
 from elman.data.examples import Example, is_files, tell_left_out, usable
-from elman.data.tables import TABLES, column_names, rows, separator_of, sources
+from elman.data.tables import column_names, rows, separator_of, sources
 from elman.data.tables import is_table as is_table_file
 from elman.data.validation import is_table, label_of, listed, quoted, sides
 from elman.errors import BadInput
@@ -145,9 +145,7 @@ def _read_archive(path: Path, options: SeriesOptions, needs_target: bool) -> Ite
     def example(row: Row | BadInput) -> Example:
         if isinstance(row, BadInput):
             raise row
-        return example_of(
-            row.values, _target(row.target, header.target, row.where, needs_target), row.where, row.where
-        )
+        return example_of(row.values, _target(row.target, header.target, row.where, needs_target), row.where, row.where)
 
     return usable((partial(example, row) for row in lines), options.skip_bad, str(path))
 
@@ -316,7 +314,10 @@ def _read_table(source: Any, options: SeriesOptions, needs_target: bool) -> Iter
         if len(targets) > 1:
             raise BadInput(f"{where}: expected one {kind} in {target!r:.60}, got {listed(targets, 80)}")
         values = [
-            [number_in(cell, f"{source}: row {i}: column {name!r:.60}") for cell, name in zip(cells, channels, strict=True)]
+            [
+                number_in(cell, f"{source}: row {i}: column {name!r:.60}")
+                for cell, name in zip(cells, channels, strict=True)
+            ]
             for i, _, _, cells in steps
         ]
         value = next(iter(targets.values()), None)

@@ -22,11 +22,13 @@ class SeriesBatch(NamedTuple):
         steps: features, (T, B, D).
         lengths: steps of each series, (B,).
         targets: label numbers, or standardized numbers, (B,).
+        folds: the member that is validated on a series, not trained on it, (B,); None: all are trained on all.
     """
 
     steps: Tensor
     lengths: Tensor
     targets: Tensor
+    folds: Tensor | None = None
 
 
 class StepNorm(nn.Module):
@@ -38,12 +40,17 @@ class StepNorm(nn.Module):
 
     def __init__(self, features: int) -> None:
         super().__init__()
-        self.norm = nn.BatchNorm1d(features)
+        import os
 
-    def forward(self, x: Tensor, is_step: Tensor) -> Tensor:
-        """Normalize x (B, F, T), whose valid steps are those of the mask (B, 1, T)."""
+        self.kind = os.environ.get("NORM", "batch")
+        self.norm = nn.BatchNorm1d(features) if self.kind == "batch" else nn.LayerNorm(features)
+
+    def forward(self, x: Tensor, is_step: Tensor | None = None) -> Tensor:
+        """Normalize x (B, F, T), whose valid steps are those of the mask (B, 1, T); without a mask, all are."""
         norm = self.norm
-        if not self.training:
+        if self.kind != "batch":
+            return norm(x.transpose(1, 2)).transpose(1, 2)
+        if not self.training or is_step is None:
             return norm(x)
         count = is_step.sum()
         mean = (x * is_step).sum((0, 2)) / count
@@ -106,14 +113,18 @@ class SeriesReader(nn.Module):
         """Map steps (T, B, D), and the number of steps of each series (B,), to outputs (B, K)."""
         pooled = list[Tensor]()
         if self.convolutions:
-            a, is_step = x.permute(1, 2, 0), _mask(x.shape[0], lengths)[:, :, 0].T.unsqueeze(1)
-            a = a * is_step
-            for convolution, norm in zip(self.convolutions, self.norms, strict=True):
-                a = norm(convolution(a), is_step).relu() * is_step
+            a = x.permute(1, 2, 0)
+            is_even = self.training and bool((lengths == x.shape[0]).all())  # then nothing is to be masked
+            for i, (convolution, norm) in enumerate(zip(self.convolutions, self.norms, strict=True)):
+                if is_even:
+                    a = norm(convolution(a)).relu()
+                else:
+                    is_step = _mask(a.shape[2], lengths)[:, :, 0].T.unsqueeze(1)
+                    a = norm(convolution(a * is_step), is_step).relu() * is_step
+                if i == 0 and self.stride > 1:
+                    a = avg_pool1d(pad(a, (0, self.stride - 1)), self.stride)  # steps behind the end are zero
+                    lengths = (lengths + self.stride - 1) // self.stride
             pooled += [a.sum(2) / lengths[:, None], a.amax(2)]
-            if self.stride > 1:
-                a = avg_pool1d(pad(a, (0, self.stride - 1)), self.stride)  # steps behind the end are zero
-                lengths = (lengths + self.stride - 1) // self.stride
             x = a.permute(2, 0, 1)
         h, _ = self.recurrent(x, lengths=lengths)
         is_padding = ~_mask(h.shape[0], lengths)
@@ -188,17 +199,30 @@ class SeriesNetwork(nn.Module):
         The loss is the cross-entropy in nats, or the pinball loss of the quantiles of standardized numbers. In training
         it is the mean of the losses of all members, each with its own augmentation.
         """
-        count = len(batch.targets)
+        if not self.training and batch.folds is None:
+            return self._loss(self(batch.steps, batch.lengths), batch.targets, 0.0), len(batch.targets), None
+        losses, counts = zip(*(self._member_loss(i, batch) for i in range(len(self.members))), strict=True)
         if not self.training:
-            return self._loss(self(batch.steps, batch.lengths), batch.targets, 0.0), count, None
-        losses = [
-            self._loss(self._of_member(member, batch), batch.targets, self.smoothing) for member in self.members
-        ]
-        return torch.stack(losses).mean(), count, None
+            return torch.stack(losses).sum(), sum(counts), None
+        count = len(batch.targets)
+        means = [loss / max(number, 1) for loss, number in zip(losses, counts, strict=True)]
+        return torch.stack(means).mean() * count, count, None
 
-    def _of_member(self, member: nn.Module, batch: SeriesBatch) -> Tensor:
-        outputs: Tensor = member(self._augmented(batch.steps, batch.lengths), batch.lengths)
-        return outputs if self.labels else ordered_quantiles(outputs)
+    def _member_loss(self, i: int, batch: SeriesBatch) -> tuple[Tensor, int]:
+        """Return the loss of a member over its series of a batch, and their number."""
+        steps, lengths, targets, folds = batch
+        factor = 1.0
+        if folds is not None:
+            rows = ((folds != i) if self.training else (folds == i)).nonzero()[:, 0]
+            if len(rows):
+                longest = int(lengths[rows].max())
+                steps, lengths, targets = steps[:longest, rows], lengths[rows], targets[rows]
+            else:
+                factor = 0.0  # its gradient is zero, not missing, which other processes wait for
+        outputs = self.members[i](self._augmented(steps, lengths) if self.training else steps, lengths)
+        outputs = outputs if self.labels else ordered_quantiles(outputs)
+        loss = self._loss(outputs, targets, self.smoothing if self.training else 0.0)
+        return loss * factor, len(targets) if factor else 0
 
     def _loss(self, outputs: Tensor, targets: Tensor, smoothing: float) -> Tensor:
         if self.labels:

@@ -59,13 +59,22 @@ class SeriesOptions(SupervisedOptions):
     filters: Annotated[
         Whole, Field(ge=0, description="Filters of the convolutions before the recurrent layers; 0: none.")
     ] = 64
-    members: Annotated[Whole, Field(ge=1, le=64, description="Networks of the ensemble, trained together.")] = 1
+    members: Annotated[Whole, Field(ge=1, le=64, description="Networks of the ensemble, trained together.")] = 4
+    hold_out: Annotated[
+        Literal["part", "folds"] | None,
+        Field(
+            description="Validate all networks on a part of the series (part), or each on a tenth that the others are "
+            "trained on (folds)"
+        ),
+        typer.Option(show_default="folds for fewer than 500 series"),
+    ] = None
     smoothing: Annotated[Share, Field(description="Label smoothing.")] = 0.1
     jitter: Annotated[
         float, Field(ge=0, description="Augmentation: standard deviation of noise, in those of the channels.")
     ] = 0.05
     warp: Annotated[
-        Share, Field(description="Augmentation: largest share of a series that is cut off, and of changes of its tempo.")
+        Share,
+        Field(description="Augmentation: largest share of a series that is cut off, and of tempo changes."),
     ] = 0.1
 
 

@@ -8,8 +8,10 @@ import numpy as np
 import torch
 from typing_extensions import override
 
+from elman.data.batches import ByLength
 from elman.data.examples import Example
 from elman.data.parts import ExampleStore
+from elman.decoding.quantiles import pinball_loss
 from elman.errors import BadInput
 from elman.io.format import counted
 from elman.io.run_folder import Run
@@ -18,12 +20,15 @@ from elman.tasks.series import data as series_data
 from elman.tasks.series.baselines import fit_baselines, load_baselines
 from elman.tasks.series.codec import SeriesCodec
 from elman.tasks.series.export import export
-from elman.tasks.series.model import QUANTILES, SeriesNetwork, pinball_loss
+from elman.tasks.series.model import QUANTILES, SeriesBatch, SeriesNetwork
 from elman.tasks.series.options import SeriesOptions
 from elman.tasks.series.plots import of_labels, of_numbers, plot_numbers
 from elman.tasks.supervised import Numbers, Plot, SupervisedTask, random_split
 from elman.tasks.task import Loaded
 
+MAX_CROSSED = 500  # with fewer series, folds of the training part validate the members of the ensemble
+FOLDS = 10
+MIN_STEPS = 20  # in an epoch of few series, which then has each several times
 NATS, PINBALL = "nats_per_series", "scaled_pinball"
 
 
@@ -33,6 +38,13 @@ def resolve(
     """Read the data, set the names of the channels, and tell what the data are."""
     options = options.model_copy(update={"channels": series_data.channel_names(data, options)})
     examples = series_data.SeriesExamples(series_data.read(data, options))
+    if options.hold_out is None:
+        is_small = len(examples) < MAX_CROSSED and options.members > 1 and not options.validation
+        options = options.model_copy(update={"hold_out": "folds" if is_small else "part"})
+    if options.hold_out == "folds" and options.validation:
+        raise BadInput("series: --hold-out folds: expected no --validation, which names a part of its own; pass one")
+    if options.hold_out == "folds" and not 1 < options.members <= FOLDS:
+        raise BadInput(f"series: --hold-out folds: expected --members from 2 to {FOLDS}, got {options.members}")
     if examples:
         tell(_described(examples))
     return options, examples
@@ -92,8 +104,53 @@ def metrics(codec: SeriesCodec, predictions: Sequence[Any], targets: Sequence[An
     }
 
 
+def crossed(labels: Sequence[Any], pool: Sequence[int], members: int, seed: int) -> Numbers:
+    """Return the series of the training part, in the order of their folds, and those of the validation part.
+
+    Fold i % 10 of the i-th series is left out by one member of the ensemble, if it is less than the number of members,
+    and validates it: each member is trained on nine tenths, and all together on all series.
+
+    Args:
+        labels: the label or number of each series.
+        pool: the indices of the series that are not for the test.
+        members: networks of the ensemble.
+        seed: the random seed.
+
+    >>> numbers = crossed(["a", "b"] * 10, range(20), 2, seed=0)
+    >>> sorted(numbers["train"]) == list(range(20)), len(numbers["validation"])
+    (True, 4)
+    """
+    order = np.random.default_rng(seed).permutation(np.array(pool, np.int64)).tolist()
+    order.sort(key=lambda i: labels[i])  # equal shares of each label in each fold
+    return {"train": order, "validation": [i for at, i in enumerate(order) if at % FOLDS < members]}
+
+
 class SeriesTask(SupervisedTask):
     """Series to labels or to numbers, whose losses and scores have different names."""
+
+    @override
+    def draw_split(self, examples: ExampleStore, options: SeriesOptions, seed: int, parts: Sequence[str]) -> Numbers:
+        """Draw the parts; with few series, those for validation are folds of the training part."""
+        if options.hold_out != "folds" or "validation" not in parts:
+            return super().draw_split(examples, options, seed, parts)
+        others = [name for name in parts if name != "validation"]
+        numbers = super().draw_split(examples, options, seed, others)
+        return numbers | crossed(examples.labels, numbers["train"], options.members, seed)
+
+    @override
+    def batches(self, codec: SeriesCodec, examples: Iterable[Example], batch: int, seed: int | None) -> ByLength:
+        """Make batches by length; those for training and validation know the folds of their series."""
+        if not codec.crossed:
+            return super().batches(codec, examples, batch, seed)
+        encoded, lengths = self._encoded(codec, examples)
+        N, period = len(encoded), codec.crossed if seed is None else FOLDS
+
+        def collate(numbers: list[int]) -> SeriesBatch:
+            rows = [i % N for i in numbers]
+            return codec.collate([encoded[i] for i in rows])._replace(folds=torch.tensor(rows) % period)
+
+        passes = 1 if seed is None else -(-MIN_STEPS * batch // N)  # in an epoch, so that validations take less time
+        return ByLength(np.tile(lengths, passes), batch, collate, seed)
 
     @override
     def loss_of(self, run: Run) -> str:
