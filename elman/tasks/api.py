@@ -152,8 +152,8 @@ class Trained:
             reading: as for `predict`.
 
         Returns:
-            For `image`, `classify` and `series`, an array (N, K) in float64: a row for each input, and a column for each label in
-            `classes_`. For `tag`, a list with an array (words, K) for each sentence.
+            For `image`, `classify` and `series`, an array (N, K) in float64: a row for each input, and a column for
+            each label in `classes_`. For `tag`, a list with an array (words, K) for each sentence.
 
         Raises:
             AttributeError: for a task without classes.

@@ -15,6 +15,7 @@ from elman.cli import run
 from elman.data.examples import Example
 from elman.tasks import load, series
 from elman.tasks.series.codec import SeriesCodec
+from elman.tasks.series.data import read as read_series
 from elman.tasks.series.model import SeriesNetwork, warped
 from elman.tasks.series.options import SeriesOptions
 from tests.small import Command, files
@@ -151,12 +152,12 @@ def test_one_series_in_all_formats(tmp_path: Path) -> None:
         np.savetxt(tmp_path / "f" / y / f"{i}.csv", part, "%.4f", delimiter=",")
     columns: dict[str, Any] = {"series": "who", "time": "when", "label": "what", "channels": ["x", "y"]}
     read = {
-        "ts": series.task.TASK.read([tmp_path / "a.ts"], SeriesOptions()),
-        "arff": series.task.TASK.read([tmp_path / "a.arff"], SeriesOptions()),
-        "table": series.task.TASK.read([tmp_path / "a.csv"], SeriesOptions(**columns)),
-        "frame": series.task.TASK.read(frame, SeriesOptions(**columns)),
-        "folder": series.task.TASK.read([tmp_path / "f"], SeriesOptions()),
-        "arrays": series.task.TASK.read((values, labels), SeriesOptions()),
+        "ts": read_series([tmp_path / "a.ts"], SeriesOptions()),
+        "arff": read_series([tmp_path / "a.arff"], SeriesOptions()),
+        "table": read_series([tmp_path / "a.csv"], SeriesOptions(**columns)),
+        "frame": read_series(frame, SeriesOptions(**columns)),
+        "folder": read_series([tmp_path / "f"], SeriesOptions()),
+        "arrays": read_series((values, labels), SeriesOptions()),
     }
     expected = sorted((y, part.tobytes()) for part, y in zip(values, labels, strict=True))
     for name, examples in read.items():

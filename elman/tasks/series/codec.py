@@ -22,11 +22,7 @@ from elman.tasks.series.options import SeriesOptions
 
 MIN_SPREAD = 1e-4  # of a channel in a series, in standard deviations of the training: less is rounding
 STATISTICS = 8  # of each channel, for the baselines
-import os
-
-RECURRENT_STEPS = int(
-    os.environ.get("RS", "64")
-)  # that the recurrent layers read of the longest series of the training part, about
+RECURRENT_STEPS = 64  # that the recurrent layers read of the longest series of the training part, about
 
 
 @dataclass(frozen=True)
@@ -45,7 +41,7 @@ class SeriesCodec(ClassificationCodec):
         every: steps that are averaged to one.
         stride: steps of the convolutions that the recurrent layers read as one.
         target_mean, target_std: of the numbers to predict.
-        crossed: number of networks that are each validated on a fold of the training part; 0: there is a validation part.
+        crossed: networks that are each validated on a fold of the training part; 0: there is a validation part.
     """
 
     mean: list[float]

@@ -46,7 +46,7 @@ def read(data: Any, options: SeriesOptions) -> Iterable[Example]:
     if is_table(data):
         (frame,) = sources(data)
         return _read_table(frame, options, needs_target=True)
-    return _read_pairs(*sides("series", data, "series", "labels or numbers"), options=options)
+    return _read_pairs(*sides("series", data, "series", "labels or numbers"), skip_bad=options.skip_bad)
 
 
 def read_path(path: Path, options: SeriesOptions, needs_target: bool = True) -> Iterator[Example]:
@@ -84,12 +84,11 @@ def example_of(values: Channels, target: Any, name: str, where: str) -> Example:
     Raises:
         BadInput: for a series without values.
     """
-    is_known = ~np.isnan(values).all(1)
-    if not is_known.any():
+    known = np.flatnonzero(~np.isnan(values).all(1))
+    if not len(known):
         got = f"{len(values):,} steps without values" if len(values) else "none"
         raise BadInput(f"{where}: expected at least one step with a value, got {got}")
-    length = len(values) - int(is_known[::-1].argmax())
-    return Example(np.ascontiguousarray(values[:length], np.float32), target, name=name)
+    return Example(np.ascontiguousarray(values[: known[-1] + 1], np.float32), target, name=name)
 
 
 def values_of(value: Any, where: str) -> Channels:
@@ -150,7 +149,7 @@ def _read_archive(path: Path, options: SeriesOptions, needs_target: bool) -> Ite
     return usable((partial(example, row) for row in lines), options.skip_bad, str(path))
 
 
-def _read_pairs(series: Sequence[Any], targets: Sequence[Any], options: SeriesOptions) -> Iterator[Example]:
+def _read_pairs(series: Sequence[Any], targets: Sequence[Any], *, skip_bad: bool) -> Iterator[Example]:
     """Read in-memory series; targets that are floats are numbers, all others are labels."""
     kinds = {isinstance(_item(target), float) for target in targets}
     kind = "number" if kinds == {True} else "label"
@@ -161,7 +160,7 @@ def _read_pairs(series: Sequence[Any], targets: Sequence[Any], options: SeriesOp
         return example_of(values_of(value, where), _target(_item(target), kind, where, True), name, where)
 
     pairs = enumerate(zip(series, targets, strict=True), 1)
-    return usable((partial(example, i, *pair) for i, pair in pairs), options.skip_bad, "series")
+    return usable((partial(example, i, *pair) for i, pair in pairs), skip_bad, "series")
 
 
 def _item(value: Any) -> Any:

@@ -40,18 +40,14 @@ class StepNorm(nn.Module):
 
     def __init__(self, features: int) -> None:
         super().__init__()
-        import os
-
-        self.kind = os.environ.get("NORM", "batch")
-        self.norm = nn.BatchNorm1d(features) if self.kind == "batch" else nn.LayerNorm(features)
+        self.norm = nn.BatchNorm1d(features)
 
     def forward(self, x: Tensor, is_step: Tensor | None = None) -> Tensor:
         """Normalize x (B, F, T), whose valid steps are those of the mask (B, 1, T); without a mask, all are."""
         norm = self.norm
-        if self.kind != "batch":
-            return norm(x.transpose(1, 2)).transpose(1, 2)
         if not self.training or is_step is None:
-            return norm(x)
+            normalized: Tensor = norm(x)
+            return normalized
         count = is_step.sum()
         mean = (x * is_step).sum((0, 2)) / count
         centred = x - mean[:, None]

@@ -59,7 +59,7 @@ class SeriesOptions(SupervisedOptions):
     filters: Annotated[
         Whole, Field(ge=0, description="Filters of the convolutions before the recurrent layers; 0: none.")
     ] = 64
-    members: Annotated[Whole, Field(ge=1, le=64, description="Networks of the ensemble, trained together.")] = 4
+    members: Annotated[Whole, Field(ge=1, le=64, description="Networks of the ensemble, trained together.")] = 3
     hold_out: Annotated[
         Literal["part", "folds"] | None,
         Field(
@@ -71,11 +71,11 @@ class SeriesOptions(SupervisedOptions):
     smoothing: Annotated[Share, Field(description="Label smoothing.")] = 0.1
     jitter: Annotated[
         float, Field(ge=0, description="Augmentation: standard deviation of noise, in those of the channels.")
-    ] = 0.05
+    ] = 0.0
     warp: Annotated[
         Share,
         Field(description="Augmentation: largest share of a series that is cut off, and of tempo changes."),
-    ] = 0.1
+    ] = 0.0
 
 
 class SeriesFitOptions(TrainingOptions, SeriesOptions):

@@ -16,6 +16,7 @@ from elman.errors import BadInput
 from elman.io.format import counted
 from elman.io.run_folder import Run
 from elman.tasks.classification import CONFUSION, classification_metrics, stratified_split, target
+from elman.tasks.codec import Codec
 from elman.tasks.series import data as series_data
 from elman.tasks.series.baselines import fit_baselines, load_baselines
 from elman.tasks.series.codec import SeriesCodec
@@ -138,9 +139,9 @@ class SeriesTask(SupervisedTask):
         return numbers | crossed(examples.labels, numbers["train"], options.members, seed)
 
     @override
-    def batches(self, codec: SeriesCodec, examples: Iterable[Example], batch: int, seed: int | None) -> ByLength:
+    def batches(self, codec: Codec, examples: Iterable[Example], batch: int, seed: int | None) -> ByLength:
         """Make batches by length; those for training and validation know the folds of their series."""
-        if not codec.crossed:
+        if not isinstance(codec, SeriesCodec) or not codec.crossed:
             return super().batches(codec, examples, batch, seed)
         encoded, lengths = self._encoded(codec, examples)
         N, period = len(encoded), codec.crossed if seed is None else FOLDS
@@ -162,7 +163,7 @@ class SeriesTask(SupervisedTask):
 
 
 def _has_labels(run: Run) -> bool:
-    return run.config["model"].get("labels") != 0
+    return bool(run.config["model"].get("labels"))
 
 
 TASK = SeriesTask(
