@@ -257,7 +257,7 @@ BAD: dict[str, tuple[str, list[str]]] = {
     "no number": ("@targetLabel true\n@data\n1,2:a\n", ["line 3: target: expected a number, got 'a'"]),
     "channels": (
         "@classLabel true a b\n@data\n1:1:a\n" + "".join(f"{i}:a\n{i}.5:b\n" for i in range(9)),
-        ["expected series with the same channels, got"],
+        ["expected the same channels in all series, got 2 in"],
     ),
 }
 

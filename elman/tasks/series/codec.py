@@ -59,7 +59,7 @@ class SeriesCodec(ClassificationCodec):
     def fit(cls, train: Sequence[Example], options: SeriesOptions) -> "SeriesCodec":
         moments, longest, has_missing, targets = _Moments(), 0, False, list[Any]()
         for example in train:
-            moments.add(example.input, example.name)
+            moments.add(example.input)
             longest = max(longest, len(example.input))
             has_missing |= bool(np.isnan(example.input).any())
             targets.append(example.target)
@@ -94,9 +94,7 @@ class SeriesCodec(ClassificationCodec):
         Raises:
             BadInput: for another number of channels than in the training.
         """
-        C = len(self.mean)
-        if example.input.shape[1] != C:
-            raise BadInput(f"{example.name}: expected {_channels(C)} as in the training, got {example.input.shape[1]}")
+        self.check_channels(example)
         x = averaged((example.input - np.array(self.mean)) / np.array(self.std), self.every)
         known = ~np.isnan(x)
         x, features = interpolated(x), list[NDArray[Any]]()
@@ -107,6 +105,16 @@ class SeriesCodec(ClassificationCodec):
             features = [np.broadcast_to(statistic, x.shape) for statistic in (mean, np.log(spread) / 3)]
         features = [x, *features, *([known] if self.has_missing else [])]
         return np.concatenate(features, 1).astype(np.float32)
+
+    def check_channels(self, example: Example) -> None:
+        """Check that a series has the channels of the training.
+
+        Raises:
+            BadInput: for another number of channels.
+        """
+        C = len(self.mean)
+        if example.input.shape[1] != C:
+            raise BadInput(f"{example.name}: expected {_channels(C)} as in the training, got {example.input.shape[1]}")
 
     @override
     def encode(self, example: Example) -> tuple[Any, int]:
@@ -130,6 +138,7 @@ class SeriesCodec(ClassificationCodec):
 
     @override
     def check_target(self, example: Example) -> None:
+        self.check_channels(example)
         if self.labels:
             super().check_target(example)
         elif not isinstance(example.target, float):
@@ -161,15 +170,8 @@ class _Moments:
     def __init__(self) -> None:
         self._sums: NDArray[np.float64] | None = None
 
-    def add(self, x: Channels, name: str) -> None:
-        """Add the values of a series.
-
-        Raises:
-            BadInput: for another number of channels than those before.
-        """
-        if self._sums is not None and x.shape[1] != self._sums.shape[1]:
-            got = f"{x.shape[1]} in {name}"
-            raise BadInput(f"series: expected series with the same channels, got {self._sums.shape[1]}, and {got}")
+    def add(self, x: Channels) -> None:
+        """Add the values of a series."""
         if self._sums is None:
             self._sums, self._shift = np.zeros((3, x.shape[1])), np.nan_to_num(x[:1].astype(np.float64))[0]
         values = x.astype(np.float64) - self._shift

@@ -254,7 +254,7 @@ def channel_names(data: Any, options: SeriesOptions) -> list[str] | None:
     Raises:
         BadInput: for columns that do not exist.
     """
-    if isinstance(data, tuple) or (is_files(data) and data[0].suffix.lower() in SUFFIXES):
+    if not (is_files(data) or is_table(data)) or (is_files(data) and data[0].suffix.lower() in SUFFIXES):
         return None
     if not is_files(data):
         (source,) = sources(data)

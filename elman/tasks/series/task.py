@@ -47,8 +47,22 @@ def resolve(
     if options.hold_out == "folds" and not 1 < options.members <= FOLDS:
         raise BadInput(f"series: --hold-out folds: expected --members from 2 to {FOLDS}, got {options.members}")
     if examples:
+        _check_channels(examples)
         tell(_described(examples))
     return options, examples
+
+
+def _check_channels(examples: Sequence[Example]) -> None:
+    """Check that all series have the same channels.
+
+    Raises:
+        BadInput: if they do not.
+    """
+    first, *others = examples
+    for example in others:
+        if example.input.shape[1] != first.input.shape[1]:
+            got = f"{first.input.shape[1]} in {first.name} and {example.input.shape[1]} in {example.name}"
+            raise BadInput(f"series: expected the same channels in all series, got {got}")
 
 
 def _described(examples: Sequence[Example]) -> str:
