@@ -29,7 +29,7 @@ TARGETS = ("class", "target", "label")  # names of a last attribute of numbers t
 Channels = NDArray[np.float32]  # (T, C)
 
 
-class Row(NamedTuple):
+class SeriesRow(NamedTuple):
     """A series of a file.
 
     where: its place, for messages.
@@ -55,7 +55,7 @@ class Header(NamedTuple):
     relational: bool = False
 
 
-def read_archive(path: Path, encoding: str) -> tuple[Header, Iterator[Row | BadInput]]:
+def read_archive(path: Path, encoding: str) -> tuple[Header, Iterator[SeriesRow | BadInput]]:
     """Read a .ts or .arff file.
 
     Returns:
@@ -70,7 +70,9 @@ def read_archive(path: Path, encoding: str) -> tuple[Header, Iterator[Row | BadI
     return header, _rows(path, lines, header, is_arff)
 
 
-def _rows(path: Path, lines: Iterator[tuple[int, str]], header: Header, is_arff: bool) -> Iterator[Row | BadInput]:
+def _rows(
+    path: Path, lines: Iterator[tuple[int, str]], header: Header, is_arff: bool
+) -> Iterator[SeriesRow | BadInput]:
     comment, has_rows = "%" if is_arff else "#", False
     for number, line in lines:
         if not line.strip() or line.lstrip().startswith(comment):
@@ -103,7 +105,7 @@ def _ts_header(path: Path, lines: Iterator[tuple[int, str]]) -> Header:
     return Header(target, flags["timestamps"])
 
 
-def _ts_row(where: str, line: str, header: Header) -> Row:
+def _ts_row(where: str, line: str, header: Header) -> SeriesRow:
     channels, target = line.strip().split(":"), None
     if header.target:
         if len(channels) < 2:
@@ -113,7 +115,7 @@ def _ts_row(where: str, line: str, header: Header) -> Row:
         _numbers(_times_and_values(channel) if header.timestamps else channel.split(","), f"{where}: channel {i}")
         for i, channel in enumerate(channels, 1)
     ]
-    return Row(where, stacked(values), target)
+    return SeriesRow(where, stacked(values), target)
 
 
 def _times_and_values(channel: str) -> list[str]:
@@ -148,17 +150,17 @@ def _arff_header(path: Path, lines: Iterator[tuple[int, str]]) -> Header:
     return Header(target, relational=relational)
 
 
-def _arff_row(where: str, line: str, header: Header) -> Row:
+def _arff_row(where: str, line: str, header: Header) -> SeriesRow:
     if header.relational:
         match = RELATION.match(line)
         if match is None:
             raise BadInput(f"{where}: expected the channels in quotation marks, got {quoted(line.strip())}")
         channels = [channel.split(",") for channel in BREAK.split(match[2]) if channel.strip()]
         values = [_numbers(cells, f"{where}: channel {i}") for i, cells in enumerate(channels, 1)]
-        return Row(where, stacked(values), _unquoted(match[3]) if header.target else None)
+        return SeriesRow(where, stacked(values), _unquoted(match[3]) if header.target else None)
     cells = next(csv.reader([line.strip()], quotechar="'", skipinitialspace=True))
     target = _unquoted(cells.pop()) if header.target else None
-    return Row(where, stacked([_numbers(cells, where)]), target)
+    return SeriesRow(where, stacked([_numbers(cells, where)]), target)
 
 
 def _unquoted(text: str | None) -> str:

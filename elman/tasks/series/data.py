@@ -16,7 +16,7 @@ from elman.data.validation import is_table, label_of, listed, quoted, sides
 from elman.errors import BadInput
 from elman.io.files import STDIN, check_exists, text_lines, visible_files
 from elman.io.terminal import note
-from elman.tasks.series.archive import SUFFIXES, Channels, Row, number_in, read_archive
+from elman.tasks.series.archive import SUFFIXES, Channels, SeriesRow, number_in, read_archive
 from elman.tasks.series.options import SeriesOptions
 
 EXPECTED = ".ts or .arff files, tables with --series and --label or --target, or a folder of CSV files by label"
@@ -141,7 +141,7 @@ def _read_archive(path: Path, options: SeriesOptions, needs_target: bool) -> Ite
         expected += "" if path.suffix.lower() == ".arff" else "@targetLabel true"
         raise BadInput(f"{path}: expected labels or numbers to learn, by {expected} in its header; got none")
 
-    def example(row: Row | BadInput) -> Example:
+    def example(row: SeriesRow | BadInput) -> Example:
         if isinstance(row, BadInput):
             raise row
         return example_of(row.values, _target(row.target, header.target, row.where, needs_target), row.where, row.where)
