@@ -22,7 +22,7 @@ from elman.tasks.series.options import SeriesOptions
 
 MIN_SPREAD = 1e-4  # of a channel in a series, in standard deviations of the training: less is rounding
 STATISTICS = 8  # of each channel, for the baselines
-RECURRENT_STEPS = 128  # that the recurrent layers read of the longest series of the training part, about
+RECURRENT_STEPS = 64  # that the recurrent layers read of the longest series of the training part, about
 
 
 @dataclass(frozen=True)

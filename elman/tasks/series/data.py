@@ -15,6 +15,7 @@ from elman.data.tables import is_table as is_table_file
 from elman.data.validation import is_table, label_of, listed, quoted, sides
 from elman.errors import BadInput
 from elman.io.files import STDIN, check_exists, text_lines, visible_files
+from elman.io.format import counted
 from elman.io.terminal import note
 from elman.tasks.series.archive import SUFFIXES, Channels, SeriesRow, number_in, read_archive
 from elman.tasks.series.options import SeriesOptions
@@ -86,7 +87,7 @@ def example_of(values: Channels, target: Any, name: str, where: str) -> Example:
     """
     known = np.flatnonzero(~np.isnan(values).all(1))
     if not len(known):
-        got = f"{len(values):,} steps without values" if len(values) else "none"
+        got = f"{counted(len(values), 'step')} without values" if len(values) else "none"
         raise BadInput(f"{where}: expected at least one step with a value, got {got}")
     return Example(np.ascontiguousarray(values[: known[-1] + 1], np.float32), target, name=name)
 
