@@ -337,7 +337,7 @@ LOADERS: dict[str, Loader] = {
         lambda: [
             Seed(b"@classLabel true a b\n@data\n1,2,?:3,4,5:a\n6:7:b\n", ".ts"),
             Seed(b"@targetLabel true\n@timeStamps true\n@data\n(0,1),(1,2):3.5\n", ".ts"),
-            Seed(b"@relation x\n@attribute a real\n@attribute b real\n@attribute c {a,b}\n@data\n1,2,a\n?,3,b", ".arff"),
+            Seed(b"@relation\n@attribute a real\n@attribute b real\n@attribute c {a,b}\n@data\n1,2,a\n?,3,b", ".arff"),
             Seed(
                 b"@relation x\n@attribute x relational\n @attribute a numeric\n@end x\n@attribute class {a,b}\n@data\n"
                 b"'1,2\\n3,4',a\n", ".arff",
