@@ -121,7 +121,6 @@ THOROUGH = re.compile(
     r"|test_options\.py::test_executors_agree\[\{'weight_drop.*-(?!RNN|GRU|LSTM)\w+\]"
     r"|test_options\.py::test_a_stack_of_any_cell\[(?!RNN|GRU|LSTM|SLSTM)"
     r"|test_threads\.py::test_every_cell_of_the_shelf\[(?!rnn|gru|lstm)"
-    r"|test_threads\.py::test_every_way_to_share.*\[(?!LSTM-torch\.bfloat16|GRU-torch\.float32)"
     # Programs for another machine are linked and emulated.
     r"|native/test_aarch64\.py::test_(numbers|ragged_rows|two_threads|matrices|copies)"
     r"|native/test_bfloat16\.py::test_outputs_and_gradients\[(RNN|Recurrent)"
@@ -148,12 +147,9 @@ THOROUGH = re.compile(
     r"|native/test_bfloat16\.py::test_the_same_bits\w+\[ELMAN_VECTOR_BYTES-16"
     # Processes that take a second for each kill; changes of each kind of each file, which few draw.
     r"|test_killed\.py::test_at_any_moment\[\w+-20\]"
-    r"|test_killed\.py::test_at_every_file\[part"
     r"|test_damaged_runs\.py::test_any_change_is_noticed\[.*-([4-9]|1\d)\]"
     r"|test_damaged_runs\.py::test_no_damaged_checkpoint\w+\[([8-9]|[1-3]\d)\]"
     r"|test_on_nan\.py::test_a_skipped_step\w+\[(sgd|rmsprop)-(inf|gradient)\]"
-    r"|test_on_nan\.py::test_every_task_skips\[(?!image|forecast|music)"
-    r"|test_runs\.py::test_the_name_of_a_run_is_a_name\[(?!-x|a\[1)"
     r"|test_bfloat16\.py::test_1_double_precision\[Recurrent-(?!shelf-layer_norm_lstm).*-(loop|torch)-"
     r"|test_bfloat16\.py::test_[349]_\w+\[(RNN|GRU-Truncated).*-(loop|torch)-"
     # Several processes, each of which imports torch.
@@ -170,12 +166,6 @@ THOROUGH = re.compile(
     # Processes that are killed, and processes of a cluster.
     r"|tune/test_trials\.py::test_a_killed|tune/test_ray\.py::test_(trials|failures|pruned)"
     r"|fuzz/test_fuzz\.py::\w+\[[\w.]+-plot"
-    # One process that lacks a package, one training that is interrupted, one layer and one executor for all.
-    r"|test_extras\.py::test_a_task_imports_nothing_of_other_extras\[(?!forecast)"
-    r"|test_env\.py::test_a_broken_installation\[(?!llvmlite)"
-    r"|test_convergence\.py::test_an_interrupted_training_converges_as_an_uninterrupted_one\[(?!50)"
-    r"|test_torch_inputs\.py::test_valid\[(?!LSTM)"
-    r"|test_observed\.py::test_gone_with_the_graph\[(?!native)"
     r"|test_devices\.py::test_bfloat16_learns_as_float32\[(?!text)"
     r"|test_linking\.py"
     # `make docs` runs the examples of all pages, and builds the site.

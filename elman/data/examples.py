@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, NamedTuple, TypeGuard
 
 from elman.errors import BadInput
-from elman.io.files import STDIN
+from elman.io.files import STDIN, visible_files
 from elman.io.format import counted
 from elman.io.terminal import note
 
@@ -98,6 +98,40 @@ def tell_left_out(where: str, paths: Sequence[Path], why: str) -> None:
         listed = ", ".join(f"{ending} ({count:,})" for ending, count in counts[:MAX_NOTES])
         more = f" and {len(counts) - MAX_NOTES:,} other endings" if len(counts) > MAX_NOTES else ""
         note(f"{where}: skipped {counted(len(paths), 'file')} {why}: {listed}{more}")
+
+
+def files_by_label(folder: Path, is_wanted: Callable[[Path], bool], files: str, others: str) -> list[tuple[Path, str]]:
+    """List the files in the folders of a folder, whose names are the labels; other files are counted and left out.
+
+    Args:
+        folder: the folder.
+        is_wanted: returns whether a file is an example.
+        files: plural noun for examples, for messages: "images".
+        others: what the other files are, for a note: "that are not images".
+
+    Returns:
+        The files, each with its label.
+
+    Raises:
+        BadInput: for a folder without folders, or with none of these files.
+    """
+    paths = sorted(path for path in folder.iterdir() if not path.name.startswith("."))
+    labels = [path for path in paths if path.is_dir()]
+    if not labels:
+        raise BadInput(f"{folder}: expected a folder for each label, got none")
+    tell_left_out(str(folder), [path for path in paths if not path.is_dir()], "beside the folders of the labels")
+    labelled, left_out = list[tuple[Path, str]](), list[Path]()
+    for label in labels:
+        all_files = list(visible_files(label))
+        wanted = [path for path in all_files if is_wanted(path)]
+        labelled += [(path, label.name) for path in wanted]
+        left_out += sorted(set(all_files) - set(wanted))
+        if not wanted:
+            note(f"{label}: no {files} of this label")
+    tell_left_out(str(folder), left_out, others)
+    if not labelled:
+        raise BadInput(f"{folder}: expected {files} in the folders of the labels, got none")
+    return labelled
 
 
 def check_texts(where: str, *values: Any) -> None:

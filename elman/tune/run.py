@@ -10,6 +10,7 @@ from rich.console import Console
 
 from elman.errors import BadInput, Failure, Terminated
 from elman.extras import needs
+from elman.io.format import counted
 from elman.io.terminal import Verbosity, note, verbosity
 from elman.options import PARTS, flag
 from elman.report import trials as pictures
@@ -119,7 +120,7 @@ def run(search: Search, console: Console) -> Tuned:
         if earlier := len(study.rows()):
             is_done = earlier >= options.trials and not study.counts()["interrupted"]
             rest = f"; nothing to train with --trials {options.trials}" if is_done else ""
-            note(f"{search.path}: a search with {earlier} trial{'s' * (earlier > 1)}, which are kept{rest}")
+            note(f"{search.path}: a search with {counted(earlier, 'trial')}, which are kept{rest}")
         progress = SearchProgress(study, options, console)
         try:
             if options.ray is None:

@@ -10,7 +10,6 @@ from tests.fuzz.loaders import LOADERS
 INPUTS = 60  # of each loader
 
 
-@pytest.mark.sample(16)
 @pytest.mark.parametrize("name", LOADERS)
 @pytest.mark.filterwarnings("ignore::RuntimeWarning")  # of numbers that damaged weights compute
 def test_damaged_files_are_refused_or_read(name: str, tmp_path: Path) -> None:

@@ -69,9 +69,9 @@ def test_a_run_of_series(elman: Command, trained: Path, file: Path, tmp_path: Pa
     assert (config["data"]["train"], config["data"]["validation"], config["data"]["test"]) == (32, 4, 4)
     assert [list(row) for row in scores(trained).values()] == [["accuracy", "macro_f1", "nats_per_series"]] * 3
     assert list(scores(trained))[1:] == ["1-NN DTW", "logistic regression on statistics"]
-    said = elman("evaluate", trained, file)
-    assert said.code == 0
-    assert "1-NN DTW" in said.out
+    output = elman("evaluate", trained, file)
+    assert output.code == 0
+    assert "1-NN DTW" in output.out
     for command in (["info"], ["report"], ["flow"], ["draw", "--out", tmp_path / "net.svg", "--gradients"]):
         assert elman(command[0], trained, *command[1:]).code == 0
     assert "nats per series" in (trained / "report.html").read_text()
@@ -80,20 +80,22 @@ def test_a_run_of_series(elman: Command, trained: Path, file: Path, tmp_path: Pa
 def test_predictions(elman: Command, trained: Path, tmp_path: Path) -> None:
     """Of a file with labels, and of one without."""
     values, labels = waves(8, seed=1)
-    found = []
+    predictions = []
     for header, targets in (("@classLabel true fast slow", labels), ("@classLabel false", None)):
         path = ts(tmp_path / "new.ts", values, labels, header)
         if targets is None:
             path.write_text("\n".join(line.rpartition(":")[0] if ":" in line else line
                                       for line in path.read_text().splitlines()))  # fmt: skip
-        said = elman("predict", trained, path, "--format", "jsonl")
-        assert said.code == 0, said.err
-        found.append([json.loads(line) for line in said.out.splitlines()])
-    assert found[0] == found[1]
-    assert [row["label"] for row in found[0]] == labels
-    assert found[0][0]["input"] == f"{tmp_path / 'new.ts'}: line 5"
+        output = elman("predict", trained, path, "--format", "jsonl")
+        assert output.code == 0, output.err
+        predictions.append([json.loads(line) for line in output.out.splitlines()])
+    assert predictions[0] == predictions[1]
+    assert [row["label"] for row in predictions[0]] == labels
+    assert predictions[0][0]["input"] == f"{tmp_path / 'new.ts'}: line 5"
     again = load(trained).predict(values)
-    assert [row["probability"] for row in again] == pytest.approx([row["probability"] for row in found[0]], abs=1e-3)
+    assert [row["probability"] for row in again] == pytest.approx(
+        [row["probability"] for row in predictions[0]], abs=1e-3
+    )
 
 
 def test_numbers(elman: Command, tmp_path: Path) -> None:
@@ -102,19 +104,19 @@ def test_numbers(elman: Command, tmp_path: Path) -> None:
     values = [draw.normal(level, 1, (10, 1)).astype(np.float32) for level in draw.uniform(0, 9, 60)]
     levels = [float(part.mean()) for part in values]
     path = ts(tmp_path / "levels.ts", values, levels, "@targetLabel true")
-    said = elman("train", "series", path, "--out", tmp_path / "run", *SMALL)
-    assert said.code == 0, said.err
-    assert "numbers from" in said.err
+    output = elman("train", "series", path, "--out", tmp_path / "run", *SMALL)
+    assert output.code == 0, output.err
+    assert "numbers from" in output.err
     rows = scores(tmp_path / "run")
     assert [list(row) for row in rows.values()] == [["mae", "rmse", "r2", "scaled_pinball", "coverage"]] * 3
     assert rows["linear regression on statistics"]["r2"] > 0.9
     assert {"predictions.png"} == {name for name in files(tmp_path / "run") if name.endswith("s.png")} - {"curves.png"}
-    found = load(tmp_path / "run")
-    assert found.score((values, levels)) == -next(iter(found.evaluate((values, levels)).values()))["mae"]
-    row = found.predict(values[:1])[0]
+    trained = load(tmp_path / "run")
+    assert trained.score((values, levels)) == -next(iter(trained.evaluate((values, levels)).values()))["mae"]
+    row = trained.predict(values[:1])[0]
     assert row["low"] <= row["value"] <= row["high"]
     with pytest.raises(AttributeError, match="expected a task with classes"):
-        _ = found.classes_
+        _ = trained.classes_
     refused(elman("evaluate", tmp_path / "run", ts(tmp_path / "w.ts", *waves(4, 1))), "expected a number as in the")
     assert elman("report", tmp_path / "run").code == 0
 
@@ -288,9 +290,9 @@ def test_bad_data(elman: Command, trained: Path, file: Path, tmp_path: Path) -> 
     bad = tmp_path / "bad.ts"
     bad.write_text(file.read_text() + "1,2:x,3:slow\n")
     refused(elman("train", "series", bad, *out), "line 45: channel 2: value 1: expected a number, got 'x'")
-    said = elman("train", "series", bad, "--skip-bad", *out)
-    assert said.code == 0
-    assert "skipped 1 unusable example" in said.err
+    output = elman("train", "series", bad, "--skip-bad", *out)
+    assert output.code == 0
+    assert "skipped 1 unusable example" in output.err
 
 
 @pytest.mark.parametrize(
@@ -315,11 +317,11 @@ def test_in_python(tmp_path: Path) -> None:
     """Arrays of one and of several channels, tensors, lists with None, numbers and labels that are integers."""
     draw = np.random.default_rng(0)
     x, y = draw.normal(size=(24, 6, 2)).astype(np.float32), np.arange(24) % 2
-    found = series.fit((torch.from_numpy(x), torch.from_numpy(y)), tmp_path / "a", **TINY)
-    assert found.classes_.tolist() == ["0", "1"]
-    assert found.predict_proba(x[:3]).shape == (3, 2)
-    batch = found.batch(x[:3])
-    assert found.model(batch.steps, batch.lengths).shape == (3, 2)
+    trained = series.fit((torch.from_numpy(x), torch.from_numpy(y)), tmp_path / "a", **TINY)
+    assert trained.classes_.tolist() == ["0", "1"]
+    assert trained.predict_proba(x[:3]).shape == (3, 2)
+    batch = trained.batch(x[:3])
+    assert trained.model(batch.steps, batch.lengths).shape == (3, 2)
     numbers = series.fit((x[..., 0], y.astype(float)), tmp_path / "b", **TINY)
     assert numbers.predict([[1.0, None, 2.0], [1.0]])[1].keys() == {"input", "value", "low", "high"}
     shutil.rmtree(tmp_path / "b")

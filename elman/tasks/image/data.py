@@ -14,13 +14,12 @@ from typing import IO, Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from elman.data.examples import Example, tell_left_out, usable
+from elman.data.examples import Example, files_by_label, usable
 from elman.data.images import Image, is_image, picture, within
 from elman.data.tables import column_names, rows
 from elman.data.validation import label_of, listed
 from elman.errors import BadInput
-from elman.io.files import read_bytes, visible_files
-from elman.io.terminal import note
+from elman.io.files import read_bytes
 
 IDX = {0x08: "u1", 0x09: "i1", 0x0B: ">i2", 0x0C: ">i4", 0x0D: ">f4", 0x0E: ">f8"}
 BLOCK = 1 << 20  # bytes to read at once
@@ -88,23 +87,12 @@ def read(paths: Sequence[Path], skip_bad: bool) -> Iterator[Example]:
 
 def _read_folder(folder: Path, skip_bad: bool) -> Iterator[Example]:
     """Read the images in the folders of a folder, whose names are the labels; other files are counted and left out."""
-    paths = sorted(path for path in folder.iterdir() if not path.name.startswith("."))
-    labels = [path for path in paths if path.is_dir()]
-    if not labels:
-        raise BadInput(f"{folder}: expected a folder for each label, got none")
-    tell_left_out(str(folder), [path for path in paths if not path.is_dir()], "beside the folders of the labels")
-    labelled, other_files = list[tuple[Path, str]](), list[Path]()
-    for label in labels:
-        files = list(visible_files(label))
-        images = [path for path in files if not path.exists() or (path.is_file() and is_image(path))]
-        labelled += [(path, label.name) for path in images]
-        other_files += sorted(set(files) - set(images))
-        if not images:
-            note(f"{label}: no images of this label")
-    tell_left_out(str(folder), other_files, "that are not images Pillow can read")
-    if not labelled:
-        raise BadInput(f"{folder}: expected images in the folders of the labels, got none")
-    return usable((partial(_read_image, *item) for item in labelled), skip_bad, str(folder))
+    images = files_by_label(folder, _may_be_image, "images", "that are not images Pillow can read")
+    return usable((partial(_read_image, *item) for item in images), skip_bad, str(folder))
+
+
+def _may_be_image(path: Path) -> bool:
+    return not path.exists() or (path.is_file() and is_image(path))
 
 
 def _read_image(path: Path, label: str) -> Example:

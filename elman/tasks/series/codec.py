@@ -13,6 +13,7 @@ from typing_extensions import override
 
 from elman.data.examples import Example
 from elman.errors import BadInput
+from elman.io.format import counted
 from elman.io.schema import Positive, Size
 from elman.tasks.classification import ClassificationCodec, fit_labels
 from elman.tasks.codec import NO_LABEL
@@ -114,7 +115,9 @@ class SeriesCodec(ClassificationCodec):
         """
         C = len(self.mean)
         if example.input.shape[1] != C:
-            raise BadInput(f"{example.name}: expected {_channels(C)} as in the training, got {example.input.shape[1]}")
+            raise BadInput(
+                f"{example.name}: expected {counted(C, 'channel')} as in the training, got {example.input.shape[1]}"
+            )
 
     @override
     def encode(self, example: Example) -> tuple[Any, int]:
@@ -226,7 +229,3 @@ def _statistics(x: Channels, mean: Sequence[float], std: Sequence[float]) -> NDA
     step = np.abs(np.diff(z, axis=0)).mean(0) if len(z) > 1 else np.zeros(z.shape[1])
     parts = (z.mean(0), z.std(0), z.min(0), z.max(0), z[0], z[-1], (at * z).mean(0), step)
     return np.concatenate(([np.log(len(x))], *parts))
-
-
-def _channels(count: int) -> str:
-    return f"{count} channel{'s' * (count > 1)}"

@@ -9,14 +9,13 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
-from elman.data.examples import Example, is_files, tell_left_out, usable
+from elman.data.examples import Example, files_by_label, is_files, usable
 from elman.data.tables import column_names, rows, separator_of, sources
 from elman.data.tables import is_table as is_table_file
 from elman.data.validation import is_table, label_of, listed, quoted, sides
 from elman.errors import BadInput
 from elman.io.files import STDIN, check_exists, text_lines, visible_files
 from elman.io.format import counted
-from elman.io.terminal import note
 from elman.tasks.series.archive import SUFFIXES, Channels, SeriesRow, number_in, read_archive
 from elman.tasks.series.options import SeriesOptions
 
@@ -68,7 +67,7 @@ def read_path(path: Path, options: SeriesOptions, needs_target: bool = True) -> 
         return _read_archive(path, options, needs_target)
     if is_table_file(path) and (options.series or needs_target):
         return _read_table(path, options, needs_target)
-    if is_table_file(path) and path.suffix.lower() in (".csv", ".tsv"):
+    if _is_csv(path):
         return iter([read_file(path, None, options)])
     raise BadInput(f"{path}: expected {EXPECTED}; got {path.suffix or 'a file without a suffix'}")
 
@@ -171,23 +170,12 @@ def _item(value: Any) -> Any:
 
 def _read_folder(folder: Path, options: SeriesOptions) -> Iterator[Example]:
     """Read the CSV files in the folders of a folder, whose names are the labels."""
-    paths = sorted(path for path in folder.iterdir() if not path.name.startswith("."))
-    labels = [path for path in paths if path.is_dir()]
-    if not labels:
-        raise BadInput(f"{folder}: expected a folder of CSV files for each label, got none")
-    tell_left_out(str(folder), [path for path in paths if not path.is_dir()], "beside the folders of the labels")
-    files, others = list[tuple[Path, str]](), list[Path]()
-    for label in labels:
-        all_files = sorted(visible_files(label))
-        tables = [path for path in all_files if path.suffix.lower() in (".csv", ".tsv")]
-        files += [(path, label.name) for path in tables]
-        others += [path for path in all_files if path not in tables]
-        if not tables:
-            note(f"{label}: no CSV files of this label")
-    tell_left_out(str(folder), others, "that are not CSV or TSV files")
-    if not files:
-        raise BadInput(f"{folder}: expected CSV files in the folders of the labels, got none")
+    files = files_by_label(folder, _is_csv, "CSV files", "that are not CSV or TSV files")
     return usable((partial(read_file, *item, options) for item in files), options.skip_bad, str(folder))
+
+
+def _is_csv(path: Path) -> bool:
+    return path.suffix.lower() in (".csv", ".tsv")
 
 
 def read_file(path: Path, label: str | None, options: SeriesOptions) -> Example:
@@ -257,12 +245,12 @@ def channel_names(data: Any, options: SeriesOptions) -> list[str] | None:
     """
     if not (is_files(data) or is_table(data)) or (is_files(data) and data[0].suffix.lower() in SUFFIXES):
         return None
-    if not is_files(data):
-        (source,) = sources(data)
-        return _table_channels(source, options)
-    if not data[0].is_dir():
-        return _table_channels(data[0], options) if is_table_file(data[0]) and data[0] != STDIN else options.channels
-    path = next((p for p in sorted(visible_files(data[0])) if p.suffix.lower() in (".csv", ".tsv")), None)
+    if not (is_files(data) and data[0].is_dir()):
+        (source,) = data[:1] if is_files(data) else sources(data)
+        if source == STDIN or (is_files(data) and not is_table_file(source)):
+            return options.channels
+        return _table_channels(source, column_names(source, options.encoding, options.quote), options)
+    path = next(filter(_is_csv, sorted(visible_files(data[0]))), None)
     if path is None:
         return options.channels
     lines = [line for line, _ in zip(text_lines(path, options.encoding), range(SNIFFED_LINES), strict=False)]
@@ -270,8 +258,7 @@ def channel_names(data: Any, options: SeriesOptions) -> list[str] | None:
     return None if all(map(_is_number, names)) else _channels(str(path), names, (options.time,), options)
 
 
-def _table_channels(source: Any, options: SeriesOptions) -> list[str]:
-    names = column_names(source, options.encoding, options.quote)
+def _table_channels(source: Any, names: Sequence[str], options: SeriesOptions) -> list[str]:
     others = (options.series, options.time, options.label, options.target)
     return _channels(str(source), names, others, options)
 
@@ -292,7 +279,7 @@ def _read_table(source: Any, options: SeriesOptions, needs_target: bool) -> Iter
         )
     if not needs_target and target not in names:
         target = None
-    channels = _table_channels(source, options)
+    channels = _table_channels(source, names, options)
     columns = {"--series": options.series, "--time": options.time or "", option: target or ""}
     columns |= {f"--channels {name}": name for name in channels}
     by_series = dict[Any, list[tuple[int, Any, Any, tuple[Any, ...]]]]()
