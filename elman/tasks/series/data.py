@@ -246,9 +246,9 @@ def channel_names(data: Any, options: SeriesOptions) -> list[str] | None:
     if not (is_files(data) or is_table(data)) or (is_files(data) and data[0].suffix.lower() in SUFFIXES):
         return None
     if not (is_files(data) and data[0].is_dir()):
-        (source,) = data[:1] if is_files(data) else sources(data)
-        if source == STDIN or (is_files(data) and not is_table_file(source)):
+        if is_files(data) and (data[0] == STDIN or not is_table_file(data[0])):
             return options.channels
+        source = data[0] if is_files(data) else next(iter(sources(data)))
         return _table_channels(source, column_names(source, options.encoding, options.quote), options)
     path = next(filter(_is_csv, sorted(visible_files(data[0]))), None)
     if path is None:
