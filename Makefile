@@ -3,6 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
 DEMO := runs/demo
+unexport PYTHONDONTWRITEBYTECODE  # the tests start hundreds of processes, which would compile every file again
 
 .PHONY: demo test test-all format lint types wheel docs clean
 

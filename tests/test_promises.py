@@ -14,7 +14,6 @@ from tests.public_api import RECORD, public_api
 TESTS = Path(__file__).parent
 ROOT, PACKAGE = TESTS.parent, Path(elman.__file__).parent
 PAGE = ROOT / "docs" / "promises.md"
-TREES = {path: ast.parse(path.read_text(encoding="utf-8")) for path in sorted(PACKAGE.rglob("*.py"))}
 
 # Here pickle reads what elman itself wrote: to an anonymous file, or for the processes that it started.
 UNPICKLING = {"data/disk_list.py", "tasks/worker.py"}
@@ -24,6 +23,12 @@ def rows() -> list[tuple[str, str, str]]:
     """The rows of the tables of the page: the promise, its bound, its tests."""
     cells = re.findall(r"^\| ([^|\n]*) \| ([^|\n]*)\| ([^|\n]*) \|$", PAGE.read_text(encoding="utf-8"), re.MULTILINE)
     return [row for row in cells if row[0] != "promise"]
+
+
+@functools.cache
+def trees() -> dict[Path, ast.Module]:
+    """The syntax tree of each file of the package."""
+    return {path: ast.parse(path.read_text(encoding="utf-8")) for path in sorted(PACKAGE.rglob("*.py"))}
 
 
 @functools.cache
@@ -78,7 +83,7 @@ def test_the_public_names_are_those_that_were_recorded() -> None:
 def test_deprecated_names_end_in_a_later_release() -> None:
     """Each says which name takes its place, and the release in which it ends: then it is removed."""
     ends = list[tuple[int, ...]]()
-    for path, tree in TREES.items():
+    for path, tree in trees().items():
         for node in ast.walk(tree):
             if isinstance(node, ast.Call) and getattr(node.func, "id", "") == "deprecated":
                 message, category = ast.literal_eval(node.args[0]), {k.arg: k.value for k in node.keywords}["category"]
@@ -95,7 +100,7 @@ def test_deprecated_names_end_in_a_later_release() -> None:
 
 def test_no_file_of_others_is_unpickled() -> None:
     """Neither by pickle, nor by those who call it."""
-    for path, tree in TREES.items():
+    for path, tree in trees().items():
         name = path.relative_to(PACKAGE).as_posix()
         for node in ast.walk(tree):
             if not isinstance(node, ast.Call) or not isinstance(node.func, ast.Attribute):

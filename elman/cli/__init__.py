@@ -6,14 +6,16 @@ import signal
 import sys
 import threading
 import traceback
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from types import FrameType
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from typer.exceptions import TyperException
+from typer.main import get_command
 
 import elman
 from elman.cli import task_commands
@@ -111,11 +113,17 @@ def run(arguments: list[str]) -> int:
         return _code(arguments)
 
 
+@cache
+def _root_command() -> Callable[..., Any]:
+    """Return the command of `app`, which takes a tenth of a second to make."""
+    return get_command(app)
+
+
 def _code(arguments: list[str]) -> int:
     """Run a command; print the message of an exception in one line and return its exit code."""
     try:
         with needs("train", "this command"):
-            code = app(arguments, prog_name="elman", standalone_mode=False)
+            code = _root_command()(arguments, prog_name="elman", standalone_mode=False)
     except TyperException as error:
         message = error.format_message()
         command = context.command_path if (context := getattr(error, "ctx", None)) else "elman"
