@@ -36,7 +36,7 @@ types: $(READY)
 docs: $(READY)
 	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build  # with --quiet, warnings would not be errors
 	@$(BIN)/pytest --thorough tests/test_docs.py tests/test_new_task.py tests/test_examples.py \
-		tests/browser/test_site.py elman/tune
+		tests/browser/test_site.py elman/serve elman/tasks elman/tune
 
 wheel: $(READY)
 	@PYTHON=$(BIN)/python sh tests/installed.sh

@@ -41,6 +41,7 @@ def with_wrong(run: Run, which: int, factor: float) -> Run:
     return run_wrong
 
 
+@pytest.mark.sample(2)
 @every_stack
 def test_gradcheck_rejects_one_part_in_a_thousand(case: Case) -> None:
     run, inputs, _ = problem(case, SIZES, "loop")
@@ -51,6 +52,7 @@ def test_gradcheck_rejects_one_part_in_a_thousand(case: Case) -> None:
             gradcheck(with_wrong(run, which, factor=1.001), alone)
 
 
+@pytest.mark.sample(8)
 @every_case
 @every_dtype
 def test_close_rejects_one_part_in_a_thousand(case: Case, dtype: torch.dtype) -> None:

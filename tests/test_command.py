@@ -65,7 +65,7 @@ def test_unknown_commands_and_tasks(elman: Command, words: str, message: str) ->
 KINDS = [(cell, tokens) for cell in ("rnn", "gru", "lstm") for tokens in ("char", "word", "bpe")]
 
 
-@pytest.mark.sample(2)
+@pytest.mark.sample(1)
 @pytest.mark.parametrize(("cell", "tokens"), [*KINDS, *((cell, "char") for cell in list(REGISTRY)[3:])])
 def test_every_cell_and_kind_of_token_learns(
     elman: Command, file: Path, tmp_path: Path, tokens: str, cell: str
@@ -152,6 +152,7 @@ def test_runs_are_numbered_where_no_name_is_given(
         assert (tmp_path / f"runs/text-{number}/curves.png").exists()
 
 
+@pytest.mark.slow
 def test_patience_ends_a_training_that_no_longer_gets_better(elman: Command, file: Path, tmp_path: Path) -> None:
     said = elman(
         "train", "text", file, "--epochs", 50, "--patience", 1, "--out", tmp_path / "run", *SMALL,
@@ -161,6 +162,7 @@ def test_patience_ends_a_training_that_no_longer_gets_better(elman: Command, fil
     assert json.loads((tmp_path / "run/config.json").read_text())["ended"]["steps"] < 50 * 90 / 2
 
 
+@pytest.mark.slow
 def test_minutes_bound_the_training(elman: Command, file: Path, tmp_path: Path) -> None:
     assert elman("train", "text", file, "--minutes", 0.03, "--out", tmp_path / "run", *SMALL).code == 0
     ended = json.loads((tmp_path / "run/config.json").read_text())["ended"]
@@ -190,6 +192,7 @@ def test_help_imports_nothing_heavy() -> None:
     assert not loaded & heavy
 
 
+@pytest.mark.slow
 def test_layers_import_nothing_of_the_command_line() -> None:
     assert not imported_by("import elman; elman.GRU(2, 3)") & {"pydantic", "typer", "lightning", "sklearn"}
 

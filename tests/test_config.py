@@ -160,6 +160,7 @@ WRONG: list[tuple[str, Any, list[str]]] = [
 ]
 
 
+@pytest.mark.sample(8)
 @pytest.mark.parametrize(("name", "values", "parts"), WRONG, ids=lambda value: str(value)[:40])
 def test_a_file_with_what_cannot_be(
     elman: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, values: Any, parts: list[str]

@@ -26,7 +26,7 @@ from elman.training.callbacks import CheckpointCallback, Interrupted, TimeBudget
 from elman.training.convergence import ANNEALING, MIN_GAIN, MIN_STEPS, Convergence
 from elman.training.options import TrainingOptions
 from elman.training.trainer import Outcome, fit
-from tests.small import RUN, SMALL, Command
+from tests.small import EPOCH, RUN, SMALL, Command
 from tests.small import text as small_text
 from tests.test_bad_input import refused
 
@@ -174,6 +174,7 @@ def test_an_interrupted_training_converges_as_an_uninterrupted_one(
     assert weights(tmp_path / "run") == weights(path)
 
 
+@pytest.mark.slow
 def test_a_converged_training_can_be_made_longer(whole: tuple[Path, Outcome], tmp_path: Path) -> None:
     path, outcome = whole
     run = Path(shutil.copytree(path, tmp_path / "run"))
@@ -226,6 +227,7 @@ def test_tiny_data_are_not_given_up_after_a_few_steps() -> None:
     assert convergence.decay == (MIN_STEPS + 1, 2 * MIN_STEPS + 1)
 
 
+@pytest.mark.slow
 def test_by_default_a_training_converges(elman: Command, tmp_path: Path) -> None:
     (tmp_path / "text.txt").write_text("ab" * 500)
     run = tmp_path / "run"
@@ -254,7 +256,7 @@ def test_a_limit_that_ends_an_improving_training_is_told_with_how_to_go_on(
     assert said.err.splitlines()[-1] == line
     assert "".join(line.split()) in "".join(elman("info", run).out.split())  # however it is folded
     assert elman(*re.split(" ", line.partition("elman ")[2])).code == 0
-    assert json.loads((run / "config.json").read_text())["ended"]["steps"] == round(89 * 2 * epochs)
+    assert json.loads((run / "config.json").read_text())["ended"]["steps"] == round(EPOCH * 2 * epochs)
 
 
 def test_in_python_the_limit_is_a_warning(tmp_path: Path) -> None:

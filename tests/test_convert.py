@@ -33,6 +33,7 @@ def converted(model: nn.Module) -> tuple[Any, Conversion]:
     return elman.convert(model, report=told.append), told[0]
 
 
+@pytest.mark.sample(8)
 @pytest.mark.filterwarnings("ignore:LSTM with projections")  # by torch of its own layer
 @pytest.mark.parametrize("options", [*OPTIONS, {"nonlinearity": "relu"}, {"proj_size": 2}], ids=str)
 @every_pair

@@ -404,6 +404,7 @@ with joined(Place(int(sys.argv[1]), 2), "cpu", f"file://{sys.argv[2]}"):
 """
 
 
+@pytest.mark.slow
 def test_processes_agree_on_gradients_that_are_not_finite(tmp_path: Path) -> None:
     commands = [[sys.executable, "-c", SHARDED_GRADIENT, str(rank), str(tmp_path / "store")] for rank in range(2)]
     started = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for command in commands]

@@ -97,6 +97,7 @@ def holds(outer: Bounds, inner: Bounds) -> bool:
     )
 
 
+@pytest.mark.sample(8)
 @every_model
 def test_everything_has_a_place_of_its_own(model: str) -> None:
     scene = scene_of(model)
@@ -113,6 +114,7 @@ def test_everything_has_a_place_of_its_own(model: str) -> None:
         assert all(x == to_x or y == to_y for (x, y), (to_x, to_y) in pairwise(arrow.points))
 
 
+@pytest.mark.slow
 def test_texts_are_no_larger_than_they_say() -> None:
     from matplotlib.figure import Figure
 

@@ -29,7 +29,7 @@ with elman.flow.record(layer) as recording:
 PICTURE = "a picture needs matplotlib: pip install 'elman[draw]'"
 
 
-@pytest.mark.sample(2)
+@pytest.mark.sample(1)
 @pytest.mark.parametrize(
     ("code", "message"),
     [

@@ -107,6 +107,7 @@ def begin(server: Server, task: str, folder: Path, run: Path, **how: Any) -> Non
         server.start(*arguments(task, folder), "--out", run, err=folder / "err", **how)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("task", "kills"), [("text", 3), ("text", 20), ("image", 20)])
 def test_at_any_moment(server: Server, tmp_path: Path, wholes: dict[str, Whole], task: str, kills: int) -> None:
     """At random moments, from the first file to the last; a run that came to its end is followed by another."""
@@ -153,6 +154,7 @@ def test_at_every_file(server: Server, tmp_path: Path, wholes: dict[str, Whole],
     assert count >= 2
 
 
+@pytest.mark.slow
 def test_a_file_that_is_too_large_for_the_disk(server: Server, tmp_path: Path, wholes: dict[str, Whole]) -> None:
     """Half a checkpoint is written, and nothing of it stays."""
     expected, _ = whole("text", server, tmp_path, wholes)

@@ -41,6 +41,7 @@ def by_hand(cell: nn.Module, x: Tensor, state: State, weight: Tensor) -> list[Te
     return [torch.stack(of) for of in zip(*reversed(found), strict=True)]
 
 
+@pytest.mark.sample(8)
 @pytest.mark.parametrize("executor", EXECUTORS)
 @pytest.mark.parametrize("cell_type", CELLS)
 def test_gradients_that_arrive_at_states(cell_type: type[Cell], executor: str) -> None:
@@ -253,6 +254,7 @@ def of_second_order(cell: Cell, x: Tensor, bent: Callable[[Tensor], Tensor]) -> 
 @pytest.mark.parametrize(
     "bent", [torch.sin, torch.negative]
 )  # to the second loss the outputs themselves matter, or not
+@pytest.mark.sample(8)
 @pytest.mark.parametrize("mode", [Full(), Checkpointed(3)], ids=str)
 @pytest.mark.parametrize("cell_type", [cells.GRU, cells.LSTM])
 def test_the_gradient_of_a_gradient(

@@ -21,7 +21,7 @@ from tests.small import SMALL, Command
 from tests.tasks.test_damaged import DATA
 from tests.test_bad_input import failed, refused
 
-TRAIN = ["--epochs", 1, "--dropout", 0.2, *SMALL]  # 89 steps
+TRAIN = ["--epochs", 1, "--dropout", 0.2, *SMALL, "--batch", 4]  # 89 steps
 BAD = (5, 30, 31, 89)  # steps
 
 Spoil = Callable[[Tensor, nn.Module], Tensor]
@@ -100,6 +100,7 @@ def test_a_skipped_step_changes_nothing(
     assert "loss nan" not in said.err
 
 
+@pytest.mark.slow
 def test_a_training_that_skips_is_resumed_exactly(
     elman: Command, file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -86,6 +86,7 @@ def test_quiet_prints_results_only(elman: Command, file: Path, tmp_path: Path, f
     assert "skipped" in elman("generate", tmp_path / "run", "--prompt", "theΩ", "--length", 1).err, "once, not for ever"
 
 
+@pytest.mark.slow
 def test_verbose_prints_a_line_for_each_validation(elman: Command, file: Path, tmp_path: Path) -> None:
     normal, verbose = (
         elman("train", "text", file, "--epochs", 4, "--out", tmp_path / name, *SMALL, *flags).err.count("validation ")

@@ -84,7 +84,7 @@ def agree(stacks: Sequence[elman.Stack], x: Tensor, states: Sequence[Tensor], wa
     same(found, reference)
 
 
-@pytest.mark.sample(8)
+@pytest.mark.sample(3)
 @pytest.mark.parametrize(("T", "B"), [(1, 1), (1, 5), (1, 64), (2, 1), (7, 3)])
 @pytest.mark.parametrize("cell", list(cells.REGISTRY))
 def test_the_loops_gradients(cell: str, T: int, B: int, ran: list[int]) -> None:
@@ -94,7 +94,7 @@ def test_the_loops_gradients(cell: str, T: int, B: int, ran: list[int]) -> None:
     assert ran or cell == "antisymmetric_rnn"  # whose matrix is computed from a parameter
 
 
-@pytest.mark.sample(8)
+@pytest.mark.sample(3)
 @pytest.mark.parametrize("both", [False, True])
 @pytest.mark.parametrize("threads", [1, 2])
 @pytest.mark.parametrize("cell", list(cells.REGISTRY))
@@ -116,7 +116,7 @@ def test_several_chunks(cell: str, threads: int, both: bool, ran: list[int], mon
     assert all(map(torch.equal, *results))
 
 
-@pytest.mark.sample(12)
+@pytest.mark.sample(5)
 @pytest.mark.parametrize("which", ["outputs", "states", "all"])
 @pytest.mark.parametrize("wanted", ["p", "x", "s", "xp", "1"])
 @pytest.mark.parametrize(("cell", "both"), [("gru", False), ("lstm", False), ("gru", True)])
@@ -128,6 +128,7 @@ def test_some_inputs_and_some_results(cell: str, both: bool, wanted: str, which:
     assert len(ran) == 5
 
 
+@pytest.mark.sample(8)
 @pytest.mark.parametrize("both", [False, True])
 @pytest.mark.parametrize(("T", "B"), [(1, 6), (3, 6), (3, 1), (3, 3)])
 @pytest.mark.parametrize("batch_first", [False, True])

@@ -95,7 +95,7 @@ def results(layer: Any, x: Tensor, state: Any = None) -> list[Tensor]:
     return [*values, *computed, *torch.autograd.grad(loss, wanted)]
 
 
-@pytest.mark.sample(24)
+@pytest.mark.sample(8)
 @pytest.mark.parametrize("batch_first", [False, True])
 @pytest.mark.parametrize(("T", "B"), [(1, 1), (1, 5), (6, 1), (20, 64)])
 @pytest.mark.parametrize("name", LAYERS)
@@ -212,7 +212,7 @@ def agree(layer: elman.Recurrent, x: Tensor) -> list[Tensor]:
     return computed
 
 
-@pytest.mark.sample(24)
+@pytest.mark.sample(8)
 @pytest.mark.filterwarnings("ignore:Own cannot run on the native executor. hooks")
 @pytest.mark.parametrize("T", [1, 3])
 @pytest.mark.parametrize("change", [*CHANGES, "closure", "global", "cell"])

@@ -48,6 +48,7 @@ def both(layer: Any, x: Any, states: Sequence[Tensor] = (), **options: Any) -> l
     return found
 
 
+@pytest.mark.sample(8)
 @every_executor
 @pytest.mark.parametrize("case", CASES, ids=name_of)
 def test_every_cell(case: Case, executor: str) -> None:
@@ -70,6 +71,7 @@ def test_stacks(stack: str, executor: str) -> None:
         all_close(of_rtrl, of_full, "gradients")
 
 
+@pytest.mark.sample(8)
 @every_executor
 @pytest.mark.parametrize("steps", [1, 7, LENGTHS], ids=str)
 @pytest.mark.parametrize("name", CELLS)
@@ -111,6 +113,7 @@ ONLINE: dict[str, Callable[..., Any]] = {
 }
 
 
+@pytest.mark.sample(8)
 @every_executor
 @pytest.mark.parametrize("batch", [(B,), ()], ids=["batch", "unbatched"])
 @pytest.mark.parametrize("name", ONLINE)

@@ -289,7 +289,7 @@ ENDINGS: list[tuple[str, int, bool]] = [  # files, how often they are written in
 ]
 
 
-@pytest.mark.sample(6)
+@pytest.mark.sample(3)
 @pytest.mark.parametrize(("name", "time", "after"), ENDINGS)
 @pytest.mark.parametrize("how", ["killed", "full"])
 def test_a_training_that_ends_badly_is_brought_to_the_same_end(

@@ -34,7 +34,7 @@ def agrees(layer: Any, x: Tensor, state: Any = None) -> None:
     all_close((outputs, *as_tuple(last)), (expected, *as_tuple(final)), "outputs")
 
 
-@pytest.mark.sample(24)
+@pytest.mark.sample(8)
 @pytest.mark.parametrize("mode", [torch.no_grad, torch.inference_mode, torch.enable_grad])
 @pytest.mark.parametrize("B", [1, 3, 6])
 @pytest.mark.parametrize("dtype", TOLERANCES, ids=str)
@@ -49,6 +49,7 @@ def test_a_stream_is_the_sequence(
     assert bool(ran) == (executor == "native")
 
 
+@pytest.mark.sample(8)
 @native
 @torch.no_grad()
 @pytest.mark.parametrize(("num_layers", "dtype"), [(1, torch.float32), (2, torch.float32), (1, torch.bfloat16)])
@@ -73,6 +74,7 @@ def test_a_row_of_a_step_is_the_same_in_every_batch(
     assert len(ran) >= 6
 
 
+@pytest.mark.sample(8)
 @native
 @torch.no_grad()
 @pytest.mark.parametrize("B", [1, 4, 5, 64])

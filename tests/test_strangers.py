@@ -109,6 +109,7 @@ def test_a_run_that_is_resumed_with_a_pipe_in_it(elman: Command, copied: Path) -
     refused(elman("train", "text", "--resume", copied, "--epochs", 4), "metrics.csv: expected a file, got a pipe")
 
 
+@pytest.mark.sample(1)
 @pytest.mark.parametrize("name", ["-", "pipe", "/dev/zero"])
 def test_a_run_whose_data_is_no_file(elman: Command, copied: Path, tmp_path: Path, name: str) -> None:
     """Which would wait for input that nobody types."""

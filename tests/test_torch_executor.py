@@ -40,6 +40,7 @@ def flat(result: Any) -> list[Tensor]:
     return [outputs, *(state if isinstance(state, tuple) else (state,))]
 
 
+@pytest.mark.sample(8)
 @every_kind
 @pytest.mark.parametrize("options", [{}, {"num_layers": 3, "bidirectional": True}, {"num_layers": 2, "dropout": 0.5}])
 def test_it_has_the_numbers_of_torch_nn(kind: str, options: dict[str, Any]) -> None:

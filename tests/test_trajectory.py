@@ -31,6 +31,7 @@ def everything(found: Trajectory) -> list[Tensor]:
     return [found.outputs, *as_tuple(found.states), *found.named.values()]
 
 
+@pytest.mark.sample(4)
 @every_executor
 @pytest.mark.parametrize("name", NAMED)
 def test_states_are_those_of_shorter_calls(name: str, executor: str) -> None:

@@ -104,6 +104,7 @@ def keras(kind: str, x: Array, arrays: list[list[Array]], directions: int) -> Ar
     return x
 
 
+@pytest.mark.sample(8)
 @pytest.mark.parametrize("options", OPTIONS, ids=str)
 @pytest.mark.parametrize("kind", LAYERS)
 def test_keras_gives_our_numbers_and_gives_the_weights_back(kind: str, options: dict[str, Any]) -> None:
@@ -143,6 +144,7 @@ def evaluated(kind: str, x: Array, nodes: list[dict[str, Array]]) -> Array:
     return x
 
 
+@pytest.mark.sample(8)
 @pytest.mark.parametrize("options", OPTIONS, ids=str)
 @pytest.mark.parametrize("kind", [*LAYERS, "PeepholeLSTM"])
 def test_onnx_gives_our_numbers_and_gives_the_weights_back(kind: str, options: dict[str, Any]) -> None:

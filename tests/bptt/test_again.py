@@ -31,6 +31,7 @@ class DrawingCell(nn.Module):
         return torch.tanh(self.read(x[:, :D]) + self.recur(h)) * (noise < 0.7)
 
 
+@pytest.mark.sample(8)
 @every_executor
 @pytest.mark.parametrize("mode", [*MODES, Checkpointed(memory="3KB")], ids=str)
 @pytest.mark.parametrize("sizes", [None, PACKED], ids=["padded", "packed"])
@@ -129,6 +130,7 @@ def most_kept(run: Callable[[], object], beside: list[Tensor]) -> int:
     return most[0]
 
 
+@pytest.mark.sample(3)
 @every_executor
 @pytest.mark.parametrize(("memory", "size"), [("4KB", 4000), ("5.5 kib", 5632), (10_000, 10_000)])
 def test_the_memory_asked_for_is_enough(executor: str, memory: int | str, size: int) -> None:

@@ -101,6 +101,7 @@ def test_the_gradient_of_a_gradient_of_a_sequence_in_two(executor: str, mode: Mo
     all_close(torch.autograd.grad(results, inputs, cotangents(results), create_graph=True), once, "gradients")
 
 
+@pytest.mark.sample(4)
 @every_executor
 @every_mode
 def test_layouts_and_trajectories(executor: str, mode: Mode) -> None:

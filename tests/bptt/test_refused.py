@@ -43,6 +43,7 @@ CHANGES: dict[str, tuple[Callable[[Any], object], str]] = {
 }
 
 
+@pytest.mark.sample(8)
 @every_mode
 @pytest.mark.parametrize("name", CHANGES)
 def test_a_cell_whose_steps_cannot_run_again(name: str, mode: Mode) -> None:

@@ -141,6 +141,7 @@ def test_the_page_asks_for_nothing(page: "Page", tmp_path: Path) -> None:
     assert [url for url in asked if not url.startswith("data:")] == [(tmp_path / "page.html").as_uri()]
 
 
+@pytest.mark.slow
 def test_dark_and_paper(page: "Page", tmp_path: Path) -> None:
     ground = "getComputedStyle(document.body).backgroundColor"
     opened(page, tmp_path)

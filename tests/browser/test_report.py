@@ -102,6 +102,7 @@ def test_the_pointer_is_told_values(page: "Page", reported: Path) -> None:
     assert "nats per token" in str(page.locator("#losses-plot .hoverlayer").text_content())
 
 
+@pytest.mark.slow
 def test_the_player_goes_through_the_losses(page: "Page", reported: Path) -> None:
     opened(page, reported)
     shown = "document.getElementById('credit-row-plot').data[0].y.filter(v => v !== null).length"

@@ -162,7 +162,7 @@ CHANGES: dict[str, tuple[type[elman.Stack], dict[str, Any]]] = {
 }
 
 
-@pytest.mark.sample(6)
+@pytest.mark.sample(3)
 @pytest.mark.parametrize("training", [True, False])
 @pytest.mark.parametrize("name", CHANGES)
 def test_attributes_that_change(name: str, training: bool) -> None:
@@ -232,6 +232,7 @@ def with_masked(layer: Layer, name: str, mask: Tensor) -> Layer:
     return other
 
 
+@pytest.mark.sample(4)
 @every_executor
 @pytest.mark.parametrize("name", ["weight_hh_l0", "weight_ih_l0", "bias_hh_l1"])
 def test_pruned(name: str, executor: str) -> None:

@@ -23,7 +23,7 @@ def _single(value: Any) -> Any:
     return value.float() if isinstance(value, Tensor) else value
 
 
-@pytest.mark.sample(45)
+@pytest.mark.sample(8)
 @every_executor
 @pytest.mark.parametrize("given", ["single", "half", "packed", "without a batch", "states"])
 @pytest.mark.parametrize("options", [{}, {"num_layers": 2, "bidirectional": True}, {"bias": False}], ids=str)
@@ -93,6 +93,7 @@ def test_dtypes_do_not_depend_on_lengths(name: str, executor: str) -> None:
     assert [value.dtype for value in equal] == [value.dtype for value in ragged]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("packed", [False, True])
 def test_a_compiled_layer(packed: bool) -> None:
     layer, x = elman.LSTM(D, H), torch.randn(4, 2, D)

@@ -66,7 +66,7 @@ def representable(inputs: Sequence[Tensor]) -> list[Tensor]:
     return [tensor.detach().to(DTYPE).to(tensor.dtype).requires_grad_() for tensor in inputs]
 
 
-@pytest.mark.sample(16)
+@pytest.mark.sample(8)
 @every_way
 @every_executor
 @every_case
@@ -91,6 +91,7 @@ def test_1_rounded(case: Case, sizes: Sizes) -> None:
     compare(BFLOAT16_LAWS["1, rounded"], computed, rounded._replace(results=tuple(results)))
 
 
+@pytest.mark.sample(4)
 @native
 @pytest.mark.parametrize("case", [case for case in CASES if "TwoWidths" not in case.name], ids=name_of)
 def test_a_layer_in_bfloat16_rounds_what_autocast_returns(case: Case) -> None:
@@ -101,6 +102,7 @@ def test_a_layer_in_bfloat16_rounds_what_autocast_returns(case: Case) -> None:
         assert all(torch.equal(x, y.to(DTYPE)) for x, y in zip(a, b, strict=True))
 
 
+@pytest.mark.sample(8)
 @every_way
 @every_executor
 @every_stack
@@ -110,6 +112,7 @@ def test_3_sequences_in_two_parts(case: Case, executor: str, way: Way) -> None:
     compare(tolerance("3", executor), parts, whole)
 
 
+@pytest.mark.sample(8)
 @every_way
 @every_executor
 @pytest.mark.parametrize("mode", [Checkpointed(2), Truncated(2, 3)], ids=str)
@@ -134,6 +137,7 @@ def test_8_the_checker_rejects_one_part_in_a_thousand(case: Case) -> None:
             within(BFLOAT16_LAWS["1, rounded"], wrong, gradient, "gradients")
 
 
+@pytest.mark.sample(8)
 @every_way
 @every_executor
 @every_stack

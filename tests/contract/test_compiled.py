@@ -105,7 +105,7 @@ def count_graphs(layer: Any, kind: str, shapes: Sequence[tuple[int, int]], backe
     return graphs.frame_count
 
 
-@pytest.mark.sample(4)
+@pytest.mark.sample(2)
 @pytest.mark.parametrize("kind", ["plain", "lengths", "packed"])
 @pytest.mark.parametrize("name", layers())
 def test_two_graphs_serve_every_length_and_batch(name: str, kind: str) -> None:
@@ -201,6 +201,7 @@ def test_what_changes_acts_as_in_eager_mode(name: str) -> None:
     assert graphs.frame_count <= most
 
 
+@pytest.mark.slow
 def test_a_mode_of_the_call() -> None:
     layer, x = elman.GRU(D, H), torch.randn(6, 2, D)
     compiled = compiled_by_torch(layer, backend="aot_eager")
@@ -208,6 +209,7 @@ def test_a_mode_of_the_call() -> None:
         same(results(layer, compiled, x, bptt=mode), results(layer, layer, x, bptt=mode))
 
 
+@pytest.mark.slow
 def test_online_modes_run_in_python() -> None:
     layer, x = elman.GRU(D, H), torch.randn(3, 2, D)
     compiled = compiled_by_torch(layer, backend="aot_eager")
@@ -321,6 +323,7 @@ def test_autocast() -> None:
     assert all(map(torch.equal, found, expected))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("backend", ["eager", "aot_eager"])
 def test_wrong_input(backend: str) -> None:
     layer, x = elman.GRU(D, H), torch.randn(4, 2, D)

@@ -105,6 +105,7 @@ def test_the_gradient_of_a_gradient_sees_the_same_numbers(name: str) -> None:
     all_close(found[1], found[0], "gradients")
 
 
+@pytest.mark.slow
 @native
 def test_compiled() -> None:
     layer, x = problem("several", "native", torch.float32)

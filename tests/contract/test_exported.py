@@ -52,6 +52,7 @@ def inputs(layer: Any, B: int, T: int = T) -> Tensor:
     return torch.randn((B, T, D) if layer.batch_first else (T, B, D))
 
 
+@pytest.mark.sample(1)
 @either_way
 @pytest.mark.filterwarnings("ignore:While compiling, we found certain side effects")  # which functional_call undoes
 @pytest.mark.parametrize("ragged", [False, True], ids=["even", "ragged"])

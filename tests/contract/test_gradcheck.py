@@ -8,7 +8,7 @@ from tests.cases import SMALL, Case, Sizes, different_sizes, every_case, every_e
 from tests.tolerances import gradcheck
 
 
-@pytest.mark.sample(16)
+@pytest.mark.sample(6)
 @pytest.mark.parametrize("sizes", SMALL, ids=str)
 @every_executor
 @every_case
@@ -17,7 +17,7 @@ def test_gradients(case: Case, executor: str, sizes: Sizes) -> None:
     gradcheck(run, inputs)
 
 
-@pytest.mark.sample(8)
+@pytest.mark.sample(3)
 @settings(max_examples=2)
 @given(sizes=different_sizes)
 @every_executor
@@ -30,7 +30,7 @@ def test_gradients_of_any_sizes(case: Case, executor: str, sizes: Sizes) -> None
 
 
 # torch's own, on loading its rules for forward mode.
-@pytest.mark.sample(5)
+@pytest.mark.sample(2)
 @every_case
 def test_the_loop_does_whatever_torch_can(case: Case) -> None:
     """Second derivatives, forward mode, and vmap over the backward pass."""

@@ -138,7 +138,7 @@ def by_definition(
     return tuple(torch.zeros_like(t) if g is None else g for g, t in zip(found, problem.inputs, strict=True))
 
 
-@pytest.mark.sample(5)
+@pytest.mark.sample(2)
 @given(T=st.integers(1, 12), k1=steps, more=st.integers(0, 5))
 @every_executor
 @every_cell
@@ -149,6 +149,7 @@ def test_truncated_is_its_definition(name: str, executor: str, T: int, k1: int, 
     all_close(problem.gradients(results), by_definition(problem, results, k1, k1 + more), "gradients")
 
 
+@pytest.mark.sample(2)
 @given(k1=steps, more=st.integers(0, 5))
 @every_executor
 @pytest.mark.parametrize("name", ["GRU", "OwnOutput", "ByName"])
@@ -168,7 +169,7 @@ def test_a_window_over_everything_is_full(executor: str, k1: int, more: int, T: 
     assert all(map(torch.equal, found, expected))
 
 
-@pytest.mark.sample(30)
+@pytest.mark.sample(8)
 @every_executor
 @pytest.mark.parametrize("segments", ["sqrt", 8])
 @pytest.mark.parametrize("case", CASES, ids=name_of)
@@ -185,6 +186,7 @@ def test_checkpointed_is_full(case: Case, executor: str, segments: int | str) ->
     all_close(found[1][1], found[0][1], "gradients")
 
 
+@pytest.mark.sample(2)
 @given(segments=st.integers(1, 8))
 @every_executor
 @pytest.mark.parametrize("name", ["LSTM", "OwnOutput", "ByName"])
@@ -195,6 +197,7 @@ def test_packed_sequences_are_checkpointed(name: str, executor: str, segments: i
     all_close(problem.gradients(found), problem.gradients(expected), "gradients")
 
 
+@pytest.mark.sample(8)
 @every_executor
 @every_cell
 @pytest.mark.parametrize("mode", [Checkpointed(3), Truncated(3), Truncated(2, 5)], ids=str)
@@ -225,7 +228,7 @@ class TwoLayers(nn.Module):
         return upper, (lower, upper)
 
 
-@pytest.mark.sample(12)
+@pytest.mark.sample(4)
 @every_executor
 @pytest.mark.parametrize("lengths", [None, [12, 3, 7]], ids=str)
 @pytest.mark.parametrize("T", [12, 11])

@@ -15,6 +15,7 @@ T, B, D, H = Sizes(T=4, B=2, D=3, H=5)
 pytestmark = [every_case, every_executor]
 
 
+@pytest.mark.sample(8)
 def test_a_deepcopy_is_equal_and_independent(case: Case, executor: str) -> None:
     layer, x = case.build(D, H, executor=executor), torch.randn(T, B, D)
     before = call(layer, x)
@@ -25,6 +26,7 @@ def test_a_deepcopy_is_equal_and_independent(case: Case, executor: str) -> None:
     all_close(call(layer, x), before, "outputs")
 
 
+@pytest.mark.sample(8)
 def test_a_pickle_is_equal(case: Case, executor: str) -> None:
     layer, x = case.build(D, H, executor=executor), torch.randn(T, B, D)
     before = call(layer, x)
@@ -33,6 +35,7 @@ def test_a_pickle_is_equal(case: Case, executor: str) -> None:
     all_close(call(copy, x), before, "outputs")
 
 
+@pytest.mark.sample(8)
 def test_weights_changed_in_place_are_seen(case: Case, executor: str) -> None:
     """Nothing derived from the weights is kept from one call to the next."""
     layer, x = case.build(D, H, executor=executor), torch.randn(T, B, D)
@@ -43,6 +46,7 @@ def test_weights_changed_in_place_are_seen(case: Case, executor: str) -> None:
     all_close(call(layer, x), call(fresh, x), "outputs")
 
 
+@pytest.mark.sample(8)
 def test_functional_call(case: Case, executor: str) -> None:
     layer, other = case.build(D, H, executor=executor), case.build(D, H, executor=executor)
     x = torch.randn(T, B, D)
@@ -56,6 +60,7 @@ def test_functional_call(case: Case, executor: str) -> None:
         gradients(borrowed, list(layer.parameters()))
 
 
+@pytest.mark.sample(8)
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32], ids=str)
 def test_conversion(case: Case, executor: str, dtype: torch.dtype) -> None:
     layer = case.build(D, H, executor=executor).to(dtype)
@@ -63,6 +68,7 @@ def test_conversion(case: Case, executor: str, dtype: torch.dtype) -> None:
     assert {tensor.dtype for tensor in (*layer.parameters(), *results)} == {dtype}
 
 
+@pytest.mark.sample(8)
 def test_a_batch_of_nothing(case: Case, executor: str) -> None:
     layer = case.build(D, H, executor=executor).double()
     x, states = torch.zeros(T, 0, D, dtype=torch.float64, requires_grad=True), random_states(layer, (0,))

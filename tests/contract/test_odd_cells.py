@@ -31,6 +31,7 @@ def test_native_is_loop(name: str) -> None:
     all_close(gradients(results, inputs), gradients(expected, same), "gradients")
 
 
+@pytest.mark.sample(8)
 @native
 @every_odd_cell
 def test_what_nothing_reaches_has_no_gradient(name: str) -> None:
@@ -43,6 +44,7 @@ def test_what_nothing_reaches_has_no_gradient(name: str) -> None:
     assert reached[0] == reached[1]
 
 
+@pytest.mark.sample(8)
 @native
 @every_odd_cell
 def test_nothing_is_compiled_twice(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -54,7 +56,7 @@ def test_nothing_is_compiled_twice(name: str, monkeypatch: pytest.MonkeyPatch) -
         gradients(run(*inputs), inputs)
 
 
-@pytest.mark.sample(10)
+@pytest.mark.sample(5)
 @native
 @pytest.mark.parametrize("name", [name for name in STEPS if name != "no gradient through time"])
 def test_gradients(name: str) -> None:
@@ -62,6 +64,7 @@ def test_gradients(name: str) -> None:
     gradcheck(run, inputs)
 
 
+@pytest.mark.sample(8)
 @every_executor
 @every_odd_cell
 def test_split(name: str, executor: str) -> None:

@@ -232,7 +232,7 @@ def found(operation: Operation, executor: str, dtype: torch.dtype) -> tuple[Any,
     return results, torch.autograd.grad(results, inputs, cotangents(results), allow_unused=True, materialize_grads=True)
 
 
-@pytest.mark.sample(20)
+@pytest.mark.sample(8)
 @pytest.mark.skipif("native" not in EXECUTORS, reason="the native executor is switched off")
 @pytest.mark.parametrize(("name", "dtype"), BOTH, ids=str)
 def test_native_is_loop(name: str, dtype: torch.dtype) -> None:
@@ -255,7 +255,7 @@ FUNCTIONS: dict[str, Callable[[Tensor], Tensor]] = {
 }  # fmt: skip
 
 
-@pytest.mark.sample(24)
+@pytest.mark.sample(8)
 @pytest.mark.skipif("native" not in EXECUTORS, reason="the native executor is switched off")
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32], ids=["float64", "float32"])
 @pytest.mark.parametrize("name", FUNCTIONS)

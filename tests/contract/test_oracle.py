@@ -27,7 +27,7 @@ from tests.tolerances import TOLERANCES, all_close
 SIZES = [*SMALL, Sizes(T=29, B=6, D=17, H=35)]
 
 
-@pytest.mark.sample(120)
+@pytest.mark.sample(60)
 @pytest.mark.parametrize("bias", [True, False], ids=["bias", "no bias"])
 @pytest.mark.parametrize("sizes", SIZES, ids=str)
 @pytest.mark.parametrize("dtype", TOLERANCES, ids=str)

@@ -67,6 +67,7 @@ STEPS: dict[str, tuple[Callable[..., Any], Any, int]] = {
 }
 
 
+@pytest.mark.sample(8)
 @pytest.mark.parametrize("executor", list(EXECUTORS))
 @pytest.mark.parametrize("name", STEPS)
 def test_outputs(name: str, executor: str) -> None:

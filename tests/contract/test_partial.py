@@ -1,5 +1,6 @@
 """What autograd may ask of an executor: one gradient, one cotangent, any memory layout, none at all."""
 
+import pytest
 import torch
 
 from tests.cases import Case, Sizes, asking_for, cotangents, every_case, every_executor, gradients, problem
@@ -9,6 +10,7 @@ SIZES = Sizes(T=4, B=2, D=3, H=5)
 pytestmark = [every_case, every_executor]
 
 
+@pytest.mark.sample(8)
 def test_one_gradient_alone(case: Case, executor: str) -> None:
     run, inputs, _ = problem(case, SIZES, executor)
     together = gradients(run(*inputs), inputs)
@@ -17,6 +19,7 @@ def test_one_gradient_alone(case: Case, executor: str) -> None:
         all_close(gradients(run(*alone), [alone[which]]), [expected], "gradients")
 
 
+@pytest.mark.sample(8)
 def test_one_cotangent_alone(case: Case, executor: str) -> None:
     """The gradient is linear in the cotangents, so that those of each result alone sum to those of all."""
     run, inputs, _ = problem(case, SIZES, executor)
@@ -30,6 +33,7 @@ def test_one_cotangent_alone(case: Case, executor: str) -> None:
     all_close(total, gradients(results, inputs), "gradients")
 
 
+@pytest.mark.sample(8)
 def test_any_memory_layout(case: Case, executor: str) -> None:
     run, inputs, _ = problem(case, SIZES, executor)
     strided = [torch.stack([tensor, tensor], dim=-1)[..., 0] for tensor in inputs]
@@ -38,6 +42,7 @@ def test_any_memory_layout(case: Case, executor: str) -> None:
     all_close(gradients(run(*strided), inputs), gradients(run(*inputs), inputs), "gradients")
 
 
+@pytest.mark.sample(8)
 def test_expanded_cotangents(case: Case, executor: str) -> None:
     """What sum().backward() sends is one number with strides of zero."""
     run, inputs, _ = problem(case, SIZES, executor)
@@ -47,6 +52,7 @@ def test_expanded_cotangents(case: Case, executor: str) -> None:
     all_close(from_sums, from_ones, "gradients")
 
 
+@pytest.mark.sample(8)
 def test_backward_twice(case: Case, executor: str) -> None:
     run, inputs, _ = problem(case, SIZES, executor)
     results = run(*inputs)
@@ -54,6 +60,7 @@ def test_backward_twice(case: Case, executor: str) -> None:
     all_close(gradients(results, inputs), first, "gradients")
 
 
+@pytest.mark.sample(8)
 def test_no_gradient_at_all(case: Case, executor: str) -> None:
     run, inputs, _ = problem(case, SIZES, executor)
     with torch.no_grad():

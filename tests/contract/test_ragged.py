@@ -54,12 +54,14 @@ def check(made: Problem, lead: int, lengths: Sequence[int] = LENGTHS) -> None:
     all_close(gradients(results, made.inputs), gradients(expected, made.inputs), "gradients")
 
 
+@pytest.mark.sample(8)
 @every_executor
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
 def test_every_case(case: Case, executor: str) -> None:
     check(problem(case, SIZES, executor), lead=0 if "Recurrent" in case.name else 1)
 
 
+@pytest.mark.sample(8)
 @every_executor
 @pytest.mark.parametrize("name", cells.REGISTRY)
 def test_the_shelf_in_both_directions(name: str, executor: str) -> None:
@@ -68,6 +70,7 @@ def test_the_shelf_in_both_directions(name: str, executor: str) -> None:
     check(problem(case, SIZES, executor, num_layers=2, bidirectional=True), lead=1)
 
 
+@pytest.mark.sample(8)
 @every_executor
 @odd.every_odd_cell
 def test_odd_cells(name: str, executor: str) -> None:

@@ -30,7 +30,7 @@ def random_input() -> Tensor:
     return torch.randn(T, B, D, dtype=torch.float64, requires_grad=True)
 
 
-@pytest.mark.sample(30)
+@pytest.mark.sample(8)
 @every_executor
 @every_cell
 def test_is_the_loop(make: Make, executor: str) -> None:
@@ -43,6 +43,7 @@ def test_is_the_loop(make: Make, executor: str) -> None:
     all_close(gradients(ours, inputs), gradients(theirs, inputs), "gradients")
 
 
+@pytest.mark.sample(8)
 @every_executor
 @every_cell
 def test_begins_from_zeros(make: Make, executor: str) -> None:

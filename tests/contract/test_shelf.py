@@ -35,6 +35,7 @@ def truth(name: str, sizes: Sizes) -> tuple[list[torch.Tensor], list[torch.Tenso
     return [torch.from_numpy(r) for r in results], [torch.from_numpy(g) for g in gradients]
 
 
+@pytest.mark.sample(4)
 @pytest.mark.parametrize(
     ("sizes", "dtype"), [*((s, torch.float64) for s in SIZES), (SIZES[-1], torch.float32)], ids=str
 )

@@ -18,7 +18,7 @@ cases += [pytest.param(case, {"num_layers": 3}, torch.float64, id=f"{name_of(cas
 
 
 # Widths that other tests compile as well: what is split is time.
-@pytest.mark.sample(8)
+@pytest.mark.sample(4)
 @given(k=size, rest=size, B=size, widths=st.sampled_from([(s.D, s.H) for s in SMALL]))
 @every_executor
 @pytest.mark.parametrize(("case", "options", "dtype"), cases)

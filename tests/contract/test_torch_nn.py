@@ -16,7 +16,7 @@ depths = [pytest.param(case, {}, id=name_of(case)) for case in CASES if case.twi
 depths += [pytest.param(case, {"num_layers": n}, id=f"{name_of(case)}-{n}") for case in STACKS for n in (2, 3)]
 
 
-@pytest.mark.sample(120)
+@pytest.mark.sample(40)
 @pytest.mark.parametrize("given", [True, False], ids=["given state", "no state"])
 @pytest.mark.parametrize("batched", [True, False], ids=["batch", "no batch"])
 @pytest.mark.parametrize("batch_first", [True, False], ids=["batch first", "time first"])
@@ -32,7 +32,7 @@ def test_numbers(
     )
 
 
-@pytest.mark.sample(24)
+@pytest.mark.sample(8)
 @pytest.mark.parametrize("batched", [True, False], ids=["batch", "no batch"])
 @pytest.mark.parametrize("batch_first", [True, False], ids=["batch first", "time first"])
 @pytest.mark.parametrize("num_layers", [2, 3])

@@ -82,6 +82,7 @@ def test_tied(name: str) -> None:
     all_close(ours, theirs, "gradients")
 
 
+@pytest.mark.sample(8)
 @every_executor
 @pytest.mark.parametrize("case", CASES, ids=name_of)
 def test_frozen(case: Case, executor: str) -> None:
@@ -144,6 +145,7 @@ def seeded(layer: nn.Module, x: Tensor) -> tuple[Tensor, ...]:
     return (*results, *gradients(results, list(layer.parameters())))
 
 
+@pytest.mark.sample(3)
 @every_executor
 @pytest.mark.parametrize("name", OPTIONS)
 def test_copies_of_a_layer_with_options(name: str, executor: str) -> None:

@@ -114,7 +114,7 @@ def compiled(shelf: Shelf, library: Any, monkeypatch: pytest.MonkeyPatch) -> Non
     monkeypatch.setattr(_c, "compile_library", lambda paths: library)
 
 
-@pytest.mark.sample(12)
+@pytest.mark.sample(6)
 @pytest.mark.usefixtures("compiled")
 @pytest.mark.parametrize("name", MODELS)
 def test_numbers(name: str, shelf: Shelf) -> None:
@@ -136,6 +136,7 @@ def test_chunks_of_random_lengths_equal_the_whole(name: str, shelf: Shelf) -> No
         assert torch.equal(torch.cat([runner.run_row(x[:cut]), runner.run_row(x[cut:])]), whole)
 
 
+@pytest.mark.slow
 def test_clang_warns_of_nothing(shelf: Shelf, tmp_path: Path) -> None:
     clang = need("clang")
     files = list(map(str, shelf.paths.values()))

@@ -65,6 +65,7 @@ def file(tmp_path: Path) -> Path:
     return tmp_path / "layer.onnx"
 
 
+@pytest.mark.sample(8)
 @pytest.mark.parametrize("name", LAYERS)
 def test_layers(name: str, file: Path) -> None:
     layer = LAYERS[name]()
@@ -196,6 +197,7 @@ def test_a_model(file: Path) -> None:
         assert elman.export.check(file, model, inputs(*sizes)).whole < 1e-5
 
 
+@pytest.mark.slow
 def test_a_module_that_was_called_before_can_be_called_after(file: Path) -> None:
     """Tracing undoes what a call changes, but not in memory that prepared calls keep."""
 

@@ -50,6 +50,7 @@ def test_a_history_that_is_damaged(elman: Command, copied: Path) -> None:
     assert elman("flow", copied, "--steps", 10).code == 0
 
 
+@pytest.mark.slow
 def test_another_text_and_another_folder(elman: Command, trained: Path, file: Path, tmp_path: Path) -> None:
     said = elman("flow", trained, file, "--steps", 10, "--sequences", 3, "--out", tmp_path / "there")
     assert said.code == 0, said.err
@@ -74,6 +75,7 @@ def test_what_is_no_run_or_no_text(elman: Command, trained: Path, tmp_path: Path
     assert "short.txt: expected more than 128 tokens (--steps), got 10" in said.err
 
 
+@pytest.mark.sample(1)
 @pytest.mark.parametrize("cell", ["rnn", "lstm"])
 def test_a_training_that_is_looked_at(elman: Command, file: Path, tmp_path: Path, cell: str) -> None:
     arguments = ["train", "text", file, "--cell", cell, "--layers", 2, "--dropout", 0, "--epochs", 1, *SMALL]

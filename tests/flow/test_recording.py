@@ -174,6 +174,7 @@ def test_what_cannot_be_recorded() -> None:
         found.jacobians().singular_values(601)
 
 
+@pytest.mark.sample(3)
 @every_executor
 @pytest.mark.parametrize("mode", [Checkpointed(4), Truncated(5, 10)], ids=str)
 def test_what_is_judged_is_the_whole_sequence(mode: Mode, executor: str) -> None:

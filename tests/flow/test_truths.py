@@ -44,6 +44,7 @@ def test_a_linear_network_shows_rho_to_the_k(rho: float, executor: str) -> None:
     close(values, torch.full_like(values, rho**25), "gradients")
 
 
+@pytest.mark.sample(2)
 @every_executor
 @pytest.mark.parametrize("bias", [1.0, 3.0])
 def test_the_horizon_of_an_lstm_is_that_of_its_forget_gate(bias: float, executor: str) -> None:
@@ -87,7 +88,7 @@ LAYERS: dict[str, Callable[..., Any]] = {
 MODES: list[Mode] = [Full(), Checkpointed(3), Truncated(4), Truncated(2, 5)]
 
 
-@pytest.mark.sample(10)
+@pytest.mark.sample(4)
 @every_executor
 @pytest.mark.parametrize("mode", MODES, ids=str)
 @pytest.mark.parametrize("lengths", [None, [3, 8, 5]], ids=["even", "ragged"])
@@ -114,6 +115,7 @@ def test_the_terms_add_up_to_the_gradient(name: str, lengths: list[int] | None, 
     assert told == set(gradients)
 
 
+@pytest.mark.sample(4)
 @every_executor
 @pytest.mark.parametrize("mode", [Full(), Checkpointed(3)], ids=str)
 @pytest.mark.parametrize("lengths", [None, [3, 7, 0]], ids=["even", "ragged"])

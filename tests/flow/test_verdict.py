@@ -100,6 +100,7 @@ def test_without_anything_to_learn_all_is_memory() -> None:
     assert found.jacobians().memory == ("h",)
 
 
+@pytest.mark.slow
 def test_as_many_steps_are_judged_as_are_asked_for() -> None:
     """A slow leak, which the last steps do not show."""
     layer = elman.Recurrent(
@@ -117,6 +118,7 @@ def test_as_many_steps_are_judged_as_are_asked_for() -> None:
         found.verdict(steps=0)
 
 
+@pytest.mark.sample(8)
 @every_executor
 @pytest.mark.parametrize("mode", [Full(), Checkpointed(2), Truncated(3)], ids=str)
 @pytest.mark.parametrize("lengths", [None, [], [0, 0]], ids=str)
@@ -149,6 +151,7 @@ def test_verdicts() -> None:
     assert "clipped" not in found["healthy"].verdict(clipped=0.5).kinds
 
 
+@pytest.mark.sample(4)
 @pytest.mark.parametrize(
     ("factor", "steps", "kind"),
     [

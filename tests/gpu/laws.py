@@ -69,22 +69,26 @@ def agree(made: Callable[[str], Problem], **options: Any) -> None:
 # Law 1, for the cells that have an oracle, and agreement with the loop for all.
 
 
+@pytest.mark.sample(4)
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
 @pytest.mark.parametrize("case", [case for case in CASES if case.oracle], ids=name_of)
 def test_outputs_and_gradients(case: Case, dtype: torch.dtype) -> None:
     test_oracle.check(case, "triton", dtype, SIZES, bias=True)
 
 
+@pytest.mark.sample(2)
 @pytest.mark.parametrize("case", SHELF, ids=name_of)
 def test_the_shelf(case: Case) -> None:
     agree(lambda executor: problem(case, SIZES, executor, torch.float32))
 
 
+@pytest.mark.sample(2)
 @pytest.mark.parametrize("case", BUILT_IN, ids=name_of)
 def test_several_tiles(case: Case, form: str) -> None:
     agree(lambda executor: problem(case, LARGE, executor, torch.float32))
 
 
+@pytest.mark.sample(4)
 @odd.every_odd_cell
 def test_odd_cells(name: str, form: str) -> None:
     agree(lambda executor: odd.problem(name, executor, T=3))
@@ -111,6 +115,7 @@ def test_the_same_random_numbers(name: str) -> None:
     all_close(found[0][1], found[1][1], "gradients")
 
 
+@pytest.mark.sample(2)
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16], ids=str)
 def test_half_precision(dtype: torch.dtype, form: str) -> None:
     layer = elman.LSTM(3, 20, executor="triton", dtype=dtype)
@@ -144,6 +149,7 @@ def test_finite_differences(name: str) -> None:
     gradcheck(run, inputs)
 
 
+@pytest.mark.sample(2)
 @pytest.mark.parametrize("case", [*BUILT_IN, *SHELF], ids=name_of)
 def test_finite_differences_in_one_direction(case: Case) -> None:
     run, inputs, _ = problem(case, Sizes(T=2, B=3, D=2, H=5), "triton")
@@ -157,11 +163,13 @@ def test_finite_differences_in_one_direction(case: Case) -> None:
     gradcheck(joined, [values.requires_grad_()], fast_mode=True, check_undefined_grad=False)
 
 
+@pytest.mark.sample(2)
 @pytest.mark.parametrize("case", BUILT_IN, ids=name_of)
 def test_split(case: Case, form: str) -> None:
     split_law.check(problem(case, SIZES, "triton"), 2)
 
 
+@pytest.mark.sample(1)
 @pytest.mark.parametrize("lengths", [None, [2, 4, 0, 3]], ids=str)
 def test_a_kernel_computes_every_row_alike(lengths: list[int] | None, form: str) -> None:
     layer = elman.Recurrent(
@@ -183,6 +191,7 @@ def test_a_gradient_of_a_gradient() -> None:
 # Law 4.
 
 
+@pytest.mark.sample(2)
 @pytest.mark.parametrize("mode", [Checkpointed(2), Truncated(2, 3)], ids=repr)
 @pytest.mark.parametrize("lengths", [None, [5, 3, 0]], ids=str)
 def test_gradient_modes(mode: Mode, lengths: list[int] | None) -> None:
@@ -303,6 +312,7 @@ def test_one_graph_of_torch_serves_every_length(name: str, kind: str, backend: s
 # Law 9.
 
 
+@pytest.mark.sample(3)
 @pytest.mark.parametrize("name", ["RNN-tanh", "GRU", "LSTM", "Recurrent-TwoWidths", "Recurrent-shelf-layer_norm_lstm"])
 def test_ragged_is_row_by_row(name: str, form: str) -> None:
     case = next(case for case in CASES if case.name == name)
@@ -318,6 +328,7 @@ def test_the_shelf_ragged(case: Case) -> None:
 # What observers see.
 
 
+@pytest.mark.sample(1)
 @pytest.mark.parametrize("lengths", [None, [4, 2, 0]], ids=str)
 def test_observed_gradients(lengths: list[int] | None) -> None:
     found = []

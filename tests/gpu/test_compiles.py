@@ -82,6 +82,7 @@ def test_the_shelf(name: str, dtype: torch.dtype) -> None:
     check(generated(cell, 5, cell.state_size, dtype))
 
 
+@pytest.mark.sample(3)
 @odd.every_odd_cell
 def test_odd_cells(name: str) -> None:
     cell = odd.Cell(name, 4)
@@ -90,6 +91,7 @@ def test_odd_cells(name: str) -> None:
     check(generated(cell, odd.D, cell.state_size))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", test_operations.OPERATIONS)
 def test_operations_of_cells(name: str) -> None:
     cell = test_operations.Cell(test_operations.OPERATIONS[name])

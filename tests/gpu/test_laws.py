@@ -2,7 +2,7 @@
 
 The interpreter is chosen when Triton is imported, so these tests run in a process of their own, in which the triton
 executor is one of those that `every_executor` lists. The interpreter takes milliseconds for what a GPU does in
-microseconds: of each law, the cases here are small, and few; `THOROUGH` in conftest.py leaves most to `make test-all`.
+microseconds: of each law, the cases here are small, and few; most run with `make test-all` only.
 """
 
 import os
@@ -14,7 +14,8 @@ from pathlib import Path
 import pytest
 
 TESTS = Path(__file__).parents[1]
-FILES = ("gpu/laws.py", "test_executors.py", "contract/test_attributes.py", "flow/test_recording.py")
+FILES = ("gpu/laws.py", "test_executors.py")
+MORE_FILES = ("contract/test_attributes.py", "flow/test_recording.py")  # with --thorough
 SELECTED = "laws or test_executors or triton and not bptt and not forward"
 
 
@@ -24,7 +25,8 @@ def test_in_the_interpreter(tmp_path: Path, pytestconfig: pytest.Config) -> None
     options = ["-n", "0", "-p", "no:cacheprovider", "-k", SELECTED]
     # The interpreter of Triton 3.6 does what NumPy warns of.
     options += ["-W", "ignore:Conversion of an array with ndim > 0:DeprecationWarning"]
-    options += ["--thorough"] * pytestconfig.getoption("--thorough")
-    command = [sys.executable, "-m", "pytest", *options, *(str(TESTS / file) for file in FILES)]
+    thorough = pytestconfig.getoption("--thorough")
+    files = [str(TESTS / file) for file in (*FILES, *(MORE_FILES if thorough else ()))]
+    command = [sys.executable, "-m", "pytest", *options, *["--thorough"] * thorough, *files]
     done = subprocess.run(command, env=environment, cwd=TESTS.parent, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout[-6000:]

@@ -191,6 +191,7 @@ def _empty(content: bytes) -> bytes:
     return b""
 
 
+@pytest.mark.sample(2)
 @pytest.mark.parametrize("damage", [_truncated, _garbage, _one_bit, _empty])
 def test_a_damaged_file_is_replaced(
     damage: Callable[[bytes], bytes], compiled: list[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path

@@ -29,6 +29,7 @@ LAYOUTS: dict[str, Callable[[], Tensor]] = {
 }
 
 
+@pytest.mark.sample(8)
 @pytest.mark.parametrize("layout", LAYOUTS.values(), ids=LAYOUTS)
 @every_layer
 def test_layouts_of_x(build: Build, layout: Callable[[], Tensor]) -> None:
@@ -36,6 +37,7 @@ def test_layouts_of_x(build: Build, layout: Callable[[], Tensor]) -> None:
     agrees(layer, layout().requires_grad_(), random_states(layer, (B,), torch.float32))
 
 
+@pytest.mark.sample(8)
 @pytest.mark.parametrize("layout", LAYOUTS.values(), ids=LAYOUTS)
 @every_layer
 def test_layouts_of_dy(build: Build, layout: Callable[[], Tensor]) -> None:

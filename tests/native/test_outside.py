@@ -146,6 +146,7 @@ def reset() -> None:
     by_default.__defaults__[0].clear()  # type: ignore[index]
 
 
+@pytest.mark.sample(8)
 @pytest.mark.parametrize("name", CHANGES)
 def test_what_a_step_changes_outside_is_changed_by_the_steps_alone(name: str) -> None:
     make, change = CHANGES[name]

@@ -106,6 +106,7 @@ def test_odd_cells(name: str, force: Callable[..., list[int]]) -> None:
     the_same_numbers(lambda: odd_problem(name, "native", T=2, H=33), force)
 
 
+@pytest.mark.sample(2)
 @pytest.mark.parametrize("case", STACKS, ids=name_of)
 def test_ragged_rows(case: Case, force: Callable[..., list[int]]) -> None:
     def made() -> Problem:

@@ -36,7 +36,7 @@ def tensors_of(layer: elman.Stack, sizes: Tensor | None = None) -> tuple[str, Te
     return key_of(layer), x, inner, list(layer.parameters())
 
 
-@pytest.mark.sample(4)
+@pytest.mark.sample(2)
 @opchecked
 @either_layout
 @every_layer
@@ -48,7 +48,7 @@ def test_opcheck_of_forward(build: Callable[..., elman.Stack], keep: bool, sizes
     torch.library.opcheck(forward_op, (key, x, states, parameters, [], sizes, keep))
 
 
-@pytest.mark.sample(12)
+@pytest.mark.sample(4)
 @opchecked
 @either_layout
 @every_layer
@@ -97,7 +97,7 @@ def fresh_compiler() -> None:
     torch.compiler.reset()
 
 
-@pytest.mark.sample(1)
+@pytest.mark.slow
 @pytest.mark.parametrize("dynamic", [None, True])
 def test_compiled_in_training(dynamic: bool | None, fresh_compiler: None) -> None:
     model, loop = Model("native"), Model("loop")
@@ -110,7 +110,7 @@ def test_compiled_in_training(dynamic: bool | None, fresh_compiler: None) -> Non
         all_close(found, loss_and_gradients(loop, x, list(loop.parameters())), "gradients")
 
 
-@pytest.mark.sample(1)
+@pytest.mark.slow
 @pytest.mark.parametrize("mode", [torch.no_grad, torch.inference_mode])
 def test_compiled_in_inference(mode: Callable[[], Any], fresh_compiler: None) -> None:
     model = Model("native")
@@ -172,6 +172,7 @@ def test_autocast(build: Build) -> None:
     assert found[-1].abs().max() > 0
 
 
+@pytest.mark.slow
 def test_nothing_large_is_imported() -> None:
     """Whoever has this layer in the cache waits for it no longer than for a call: sympy takes ten times as long."""
     script = (
@@ -206,6 +207,7 @@ def test_whoever_watches_sees_the_operations() -> None:
     assert {"elman::forward", "elman::backward"} <= {event.key for event in profile.key_averages()}
 
 
+@pytest.mark.sample(1)
 @every_layer
 def test_export_writes_down_plain_torch(build: Build) -> None:
     """What is exported must run where there is no plan of ours."""

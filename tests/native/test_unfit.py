@@ -21,6 +21,7 @@ pytestmark = pytest.mark.skipif("native" not in EXECUTORS, reason="the native ex
 unfit = pytest.mark.parametrize(("cell_type", "says"), UNFIT, ids=[cell_type.__name__ for cell_type, _ in UNFIT])
 
 
+@pytest.mark.sample(8)
 @unfit
 def test_auto_tells_once_and_runs_on_the_loop(cell_type: type[Cell], says: Sequence[str]) -> None:
     layer, (x, h) = elman.Recurrent(cell_type()), problem()
@@ -39,6 +40,7 @@ def test_auto_tells_once_and_runs_on_the_loop(cell_type: type[Cell], says: Seque
     same(third, forward_and_backward(on_loop(layer), x[:2], [h]))
 
 
+@pytest.mark.sample(8)
 @unfit
 def test_native_raises(cell_type: type[Cell], says: Sequence[str]) -> None:
     layer, (x, h) = elman.Recurrent(cell_type(), executor="native"), problem()

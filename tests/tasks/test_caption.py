@@ -85,6 +85,7 @@ def test_resuming_changes_nothing(elman: Command, table: Path, tmp_path: Path) -
     assert (whole / "model.safetensors").read_bytes() == (parted / "model.safetensors").read_bytes()
 
 
+@pytest.mark.slow
 def test_in_python(tmp_path: Path) -> None:
     images, labels = bars(40)
     texts = [TEXTS[label] for label in labels]

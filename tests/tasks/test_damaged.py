@@ -155,6 +155,7 @@ def test_terms_that_a_baseline_does_not_have(tmp_path: Path) -> None:
         tasks.load(run).evaluate(DATA["classify"][0])
 
 
+@pytest.mark.sample(4)
 def test_a_baseline_that_is_none(of_task: tuple[str, Path]) -> None:
     task, run = of_task
     path = run / "baseline.safetensors"

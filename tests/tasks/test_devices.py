@@ -150,6 +150,7 @@ def trained_in(precision: str, task: str, path: Path) -> Trained:
     return language.fit(io.StringIO(text()), path, **sizes, **options)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("task", ["image", "text"])
 def test_bfloat16_learns_as_float32(task: str, tmp_path: Path, in_float32: dict[str, Trained]) -> None:
     """Final losses are equal to 0.1 % of the first one; for five seeds, they differed by at most 0.012 % of it."""
@@ -161,6 +162,7 @@ def test_bfloat16_learns_as_float32(task: str, tmp_path: Path, in_float32: dict[
     assert next(found.model.parameters()).dtype == torch.float32
 
 
+@pytest.mark.sample(4)
 @pytest.mark.parametrize("task", DATA)
 def test_losses_of_every_task_in_bfloat16(task: str) -> None:
     data, options = DATA[task]
@@ -204,6 +206,7 @@ def test_bfloat16_warns_on_cpus_without_instructions(
     assert not trainer.precision_warning(TrainingOptions(precision="32", accelerator="cpu"))
 
 
+@pytest.mark.slow
 def test_float16_clips_gradients_that_are_unscaled(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     options = {**TINY, "epochs": 2, "clip": 0.1, "flow_every": 4, "optimizer": "sgd"}
     expected = image.fit(bars(), tmp_path / "32", **options)
@@ -218,6 +221,7 @@ def test_float16_clips_gradients_that_are_unscaled(tmp_path: Path, monkeypatch: 
         assert [float(row[name]) for row in rows] == pytest.approx([float(row[name]) for row in others], rel=0.02)
 
 
+@pytest.mark.slow
 def test_float16_skips_steps_whose_gradients_overflow(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     scales = with_float16(2.0**30, monkeypatch)
     found = image.fit(bars(), tmp_path / "run", **TINY | {"epochs": 4}, flow_every=1, precision="16")
@@ -247,6 +251,7 @@ def test_checkpoints_of_a_gpu_are_loaded_to_the_cpu(
     assert losses(tmp_path / "run")[-1] == losses(tmp_path / "whole")[-1]
 
 
+@pytest.mark.slow
 def test_a_training_goes_on_in_another_precision(elman: Command, copied: Path) -> None:
     said = elman("train", "text", "--resume", copied, "--epochs", 4, "--precision", "bf16", "--accelerator", "cpu")
     assert said.code == 0, said.err

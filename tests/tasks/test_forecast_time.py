@@ -200,7 +200,7 @@ def test_business_days_skip_weekends() -> None:
     assert not np.isnan(found.values).any()
 
 
-@pytest.mark.sample(4)
+@pytest.mark.sample(2)
 @pytest.mark.parametrize("name", ["Europe/Berlin", "America/Santiago", "Australia/Sydney", "Australia/Lord_Howe"])
 @pytest.mark.parametrize("written", ["offset", "UTC", "frame", "option"])
 def test_days_of_a_zone_are_its_days(name: str, written: str) -> None:
@@ -299,6 +299,7 @@ def test_zones_that_are_none() -> None:
         one(table(range(9)), timezone="UTC")
 
 
+@pytest.mark.sample(1)
 @pytest.mark.parametrize(
     ("zone", "clock"),
     [("Europe/Berlin", "09:00:00"), ("America/New_York", "16:00:00"), ("Australia/Sydney", "09:30:00")],

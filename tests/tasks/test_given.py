@@ -178,6 +178,7 @@ def test_any_label_stands_in_a_picture(tmp_path: Path) -> None:
     assert files(tmp_path) == {"confusion.png", "attention.png"}
 
 
+@pytest.mark.slow
 def test_a_long_text_stands_in_a_picture(tmp_path: Path) -> None:
     """As far as there is room: the whole of it would be more than memory takes."""
     for T, S in ((2000, 5), (5, 2000)):

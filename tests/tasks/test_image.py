@@ -162,6 +162,7 @@ def test_tables_and_idx_files(elman: Command, tmp_path: Path) -> None:
     assert scores[0]["accuracy"] == scores[1]["accuracy"]
 
 
+@pytest.mark.slow
 def test_in_python(tmp_path: Path) -> None:
     images, labels = bars()
     found = image.fit(

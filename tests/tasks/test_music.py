@@ -154,6 +154,7 @@ def test_resuming_changes_nothing(elman: Command, parts: Path, tmp_path: Path) -
     assert (whole / "model.safetensors").read_bytes() == (parted / "model.safetensors").read_bytes()
 
 
+@pytest.mark.slow
 def test_in_python(tmp_path: Path) -> None:
     pieces = chords()
     found = music.fit([hot(piece) for piece in pieces], tmp_path / "run", hidden=8, epochs=2, batch=8, output="sigmoid")

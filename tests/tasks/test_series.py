@@ -166,6 +166,7 @@ def test_one_series_in_all_formats(tmp_path: Path) -> None:
         assert sorted((e.target, e.input.tobytes()) for e in examples) == expected, name
 
 
+@pytest.mark.slow
 def test_a_table_at_the_command_line(elman: Command, tmp_path: Path) -> None:
     """Its channels are found by name, and a table without labels is predicted from."""
     values, labels = waves(30, 2)

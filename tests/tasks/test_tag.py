@@ -241,6 +241,7 @@ def test_resuming_changes_nothing(elman: Command, treebank: Path, tmp_path: Path
     assert (whole / "model.safetensors").read_bytes() == (parted / "model.safetensors").read_bytes()
 
 
+@pytest.mark.slow
 def test_in_python(tmp_path: Path) -> None:
     pairs = [zip(*sentence, strict=True) for sentence in sentences()]
     many, labels = zip(*[(list(words), list(own)) for words, own in pairs], strict=True)

@@ -99,6 +99,7 @@ def test_parts_of_their_own(elman: Command, parallel: list[Path], tmp_path: Path
     assert "150 pairs for training, 150 for validation, 150 for test" in said.err
 
 
+@pytest.mark.slow
 def test_in_python(tmp_path: Path) -> None:
     found = translate.fit(PAIRS, tmp_path / "run", hidden=8, embed=8, epochs=0.2, tokens="char", layers=2, bptt=4)
     assert set(found.evaluate(PAIRS[:20])) == set(found.scores)

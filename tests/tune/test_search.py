@@ -162,6 +162,7 @@ def test_a_search_without_time(elman: Command, tmp_path: Path, monkeypatch: pyte
     failed(said, "expected a complete trial, got 0 trials")
 
 
+@pytest.mark.slow
 def test_trials_that_all_fail(elman: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     FakeTrials(monkeypatch, lambda number, values: [2.0, Failure(f"diverged {number}")])
     failed(search(elman, tmp_path / "few", 2), "expected a complete trial", "2 failed; the last: diverged 1")

@@ -11,11 +11,11 @@ from elman.io.run_folder import open_run
 from elman.tune import study as studies
 from elman.tune.trial import OutOfTime, TrialSetup, train_trial
 from tests.server import Server
-from tests.small import Command
+from tests.small import EPOCH, Command
 from tests.test_bad_input import refused
-from tests.test_resume import PER_EPOCH, interrupt_at, losses
+from tests.test_resume import interrupt_at, losses
 
-FIXED = ["--embed", 8, "--batch", 4, "--bptt", 10, "--layers", 1]
+FIXED = ["--embed", 8, "--batch", 16, "--bptt", 10, "--layers", 1]
 SPACE = ["--space", "lr=1e-3..1e-1:log hidden=4,8,12 dropout=0..0.4"]
 SETUP = {"embed": 8, "batch": 4, "bptt": 10, "hidden": 4, "epochs": 2.0}
 
@@ -37,7 +37,7 @@ def study(file: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_trials_are_runs(elman: Command, study: Path) -> None:
     for trial in (f"trial-{number:04}" for number in range(3)):
-        assert open_run(study / trial).config["ended"]["steps"] == 2 * PER_EPOCH
+        assert open_run(study / trial).config["ended"]["steps"] == 2 * EPOCH
         assert elman("generate", study / trial, "--length", 3).code == 0
     rates = {open_run(study / f"trial-{number:04}").config["training"]["lr"] for number in range(3)}
     assert len(rates) == 3
@@ -65,7 +65,7 @@ def test_sigterm_within_a_trial_changes_nothing(
             signal.raise_signal(signal.SIGTERM)
 
     with monkeypatch.context() as patch:
-        interrupt_at(patch, PER_EPOCH + 7, stop)
+        interrupt_at(patch, EPOCH + 7, stop)
         said = elman(*command)
     assert said.code == 143
     assert "Interrupted. 2 trials: 1 complete, 0 pruned, 0 failed, 1 interrupted; to go on: elman tune text" in said.err
@@ -141,6 +141,7 @@ def test_a_trial_whose_time_is_over(file: Path, tmp_path: Path) -> None:
     assert reports == [1, 2]
 
 
+@pytest.mark.slow
 def test_what_verbose_prints(elman: Command, file: Path, tmp_path: Path) -> None:
     command = ["tune", "text", file, "--out", tmp_path / "study", "--trials", 1, "--epochs", 0.1, *FIXED, *SPACE]
     assert "LSTM" in elman(*command, "--verbose").err
