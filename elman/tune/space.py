@@ -15,8 +15,8 @@ from elman.training.options import TrainingOptions
 
 # Options that every trial has in common: another value would change what the validation loss measures, or nothing.
 COMMON = (
-    *READING, *DECODING_NAMES, *PARTS, "group", "seed", "flow_every", "on_nan", "minutes", "accelerator", "devices",
-    "nodes", "strategy",
+    *READING, *DECODING_NAMES, *PARTS, "group", "channels", "text_column", "source_column", "target_column", "stream",
+    "shuffle_rows", "seed", "flow_every", "on_nan", "minutes", "accelerator", "devices", "nodes", "strategy",
 )  # fmt: skip
 DIGITS = 4  # significant digits of numbers that are drawn from a range
 
