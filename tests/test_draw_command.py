@@ -28,6 +28,7 @@ def test_the_command(elman: Command, tmp_path: Path, monkeypatch: pytest.MonkeyP
     assert is_picture(Path("lstm.svg"))
 
 
+@pytest.mark.slow
 def test_the_command_for_a_run(elman: Command, trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     assert elman("draw", trained) == (0, "drawing: run.svg\n", "")
@@ -37,6 +38,7 @@ def test_the_command_for_a_run(elman: Command, trained: Path, tmp_path: Path, mo
     assert "draw " in elman("--help").out
 
 
+@pytest.mark.slow
 def test_a_cell_goes_by_any_spelling(elman: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     assert elman("draw", "LSTM") == (0, "drawing: lstm.svg\n", "")

@@ -214,6 +214,7 @@ def test_of_a_run_whose_weights_are_gone(elman: Command, copied: Path) -> None:
     assert "--resume" not in found.text
 
 
+@pytest.mark.slow
 def test_of_a_text_that_is_gone_or_another(elman: Command, copied: Path, tmp_path: Path) -> None:
     config = json.loads((copied / "config.json").read_text())
     change(copied, data=config["data"] | {"files": [str(tmp_path / "gone.txt")]})

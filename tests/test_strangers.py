@@ -392,6 +392,7 @@ def test_lines_that_end_in_other_blocks(newlines: bool) -> None:
     assert lines == (expected if newlines else ["one line", "two", "three", "four", "", "five"])
 
 
+@pytest.mark.slow
 def test_a_cell_of_many_megabytes(tmp_path: Path) -> None:
     path = tmp_path / "table.csv"
     with path.open("w", newline="") as file:

@@ -162,6 +162,7 @@ def test_the_arrows_back_are_as_wide_as_what_is_left(page: "Page", tmp_path: Pat
     assert all(told(length, left) for length in lengths)
 
 
+@pytest.mark.slow
 def test_the_keyboard_reaches_every_control(page: "Page", tmp_path: Path) -> None:
     opened(page, tmp_path)
     press(page, "walk", "ArrowRight")

@@ -339,6 +339,7 @@ def test_wrong_input(backend: str) -> None:
         compiled(x, lengths=torch.tensor([1, 5]))
 
 
+@pytest.mark.slow
 def test_step_and_trajectory() -> None:
     layer: Any = elman.Recurrent(nn.GRUCell(D, H))
     x = torch.randn(4, 2, D)
@@ -350,6 +351,7 @@ def test_step_and_trajectory() -> None:
         layer.cell.register_forward_hook(lambda *given: given[-1] / 2)
 
 
+@pytest.mark.slow
 def test_a_gradient_of_what_a_cell_reads_from_elsewhere() -> None:
     class Attending(nn.Module):
         input_size, state_size = D, D

@@ -100,7 +100,7 @@ def test_every_cell_of_the_shelf(made: Callable[[], Problem], force: Callable[..
     the_same_numbers(made, force)
 
 
-@pytest.mark.sample(3)
+@pytest.mark.slow
 @pytest.mark.parametrize("name", [*list(STEPS)[-6:], "three in a row", "a state that is not used"])
 def test_odd_cells(name: str, force: Callable[..., list[int]]) -> None:
     the_same_numbers(lambda: odd_problem(name, "native", T=2, H=33), force)

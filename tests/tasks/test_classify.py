@@ -291,6 +291,7 @@ def test_wrong_labels(elman: Command, table: Path, tmp_path: Path, trained: Path
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.slow
 def test_in_python(tmp_path: Path) -> None:
     found = classify.fit(
         texts(), tmp_path / "run", hidden=8, embed=8, epochs=8, lr=0.02, dropout=0.1, batch=8, cell="lstm"

@@ -101,6 +101,7 @@ def test_flow_report_and_draw(elman: Command, trained: Path, tmp_path: Path) -> 
     assert elman("draw", trained, "--out", tmp_path / "net.svg").code == 0
 
 
+@pytest.mark.slow
 def test_ctrl_c_and_resuming_change_nothing(
     elman: Command, trained: Path, table: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -138,6 +139,7 @@ def test_several_series_with_covariates_layers_truncation_and_files_of_their_own
     assert [row["series"] for row in found] == ["a"] * 4 + ["b"] * 4
 
 
+@pytest.mark.slow
 def test_in_python(tmp_path: Path) -> None:
     options: dict[str, Any] = {"season": 8, "horizon": 4, "context": 16, "hidden": 4, "epochs": 1, "seed": 1}
     named = options | {"time": "when", "target": "level"}

@@ -268,6 +268,7 @@ def test_the_forecasts_of_a_series_do_not_depend_on_the_unit_of_another_one(tmp_
     assert again["naive"]["mase"] == pytest.approx(large.scores["naive"]["mase"], rel=0.1)
 
 
+@pytest.mark.slow
 def test_covariates_in_another_unit_are_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     table = hours(tide()).with_columns(wind=tide(seed=2))
     run = fit(table, tmp_path / "run", time="t", target="y", covariates="wind", **SMALL)
@@ -306,6 +307,7 @@ def test_a_series_is_known_again_by_its_values(tmp_path: Path) -> None:
     assert one[0]["series"] == "a"
 
 
+@pytest.mark.slow
 def test_another_file_for_the_test_part_has_its_own_unit(tmp_path: Path) -> None:
     run = fit(hours(1000 * tide()), tmp_path / "run", time="t", target="y", test=hours(tide(120, 1)), **SMALL)
     assert 0.5 < run.scores["seasonal naive"]["mase"] < 1.5

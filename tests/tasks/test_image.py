@@ -96,6 +96,7 @@ def test_a_damaged_run(elman: Command, trained: Path, folder: Path, tmp_path: Pa
     refused(elman("evaluate", copy, folder), "codec.json", "expected the codec of `elman train image`")
 
 
+@pytest.mark.slow
 def test_the_split_is_the_seeds(elman: Command, folder: Path, tmp_path: Path) -> None:
     tables = []
     for name, seed in (("a", 1), ("b", 1), ("c", 2)):

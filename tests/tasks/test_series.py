@@ -314,6 +314,7 @@ def test_bad_arrays(data: Any, message: str, tmp_path: Path) -> None:
         series.fit(data, tmp_path / "run", **TINY)
 
 
+@pytest.mark.slow
 def test_in_python(tmp_path: Path) -> None:
     """Arrays of one and of several channels, tensors, lists with None, numbers and labels that are integers."""
     draw = np.random.default_rng(0)

@@ -112,6 +112,7 @@ def test_the_same_command_goes_on(elman: Command, tmp_path: Path, monkeypatch: p
     assert "a search with 6 trials, which are kept; nothing to train with --trials 6" in said.err
 
 
+@pytest.mark.slow
 def test_another_seed_draws_other_options(elman: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     fake = FakeTrials(monkeypatch, of_size)
     search(elman, tmp_path / "0", 2)
