@@ -26,6 +26,7 @@ from elman.cli import run
 from elman.engine.cpu import prepared_call
 from elman.engine.cpu.invocation import ScratchMemory
 from elman.engine.torch_private import mkldnn_has_bfloat16
+from elman.tasks import bootstrap
 from tests.selection import covering
 from tests.small import FLOW, SMALL, Command, text, unchecked
 
@@ -168,7 +169,7 @@ THOROUGH = re.compile(
     r"|test_devices\.py::test_bfloat16_learns_as_float32\[(?!text)"
     r"|test_linking\.py"
     # `make docs` runs the examples of all pages and of what trains by the command, and builds the site.
-    r"|test_docs\.py|elman/(serve|tasks|tune)/|test_new_task\.py|test_examples\.py|test_site\.py"
+    r"|test_docs\.py|elman/(serve|tune)/|elman/tasks/(\w+/)?(__init__|api)\.py|test_new_task\.py|test_examples\.py|test_site\.py"
 )
 FEW_COMBINATIONS = 6  # of a test, which all run
 # The torch executor's refusal, and torch's own error.
@@ -278,12 +279,16 @@ LOOKS_AT_PICTURES = re.compile(
 
 
 @pytest.fixture(autouse=True)
-def pictures_are_small(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Trainings of a test draw pictures of one pixel; those of fixtures that several tests share draw whole ones."""
+def results_are_rough(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Trainings of a test draw pictures of one pixel, and take few samples for the margins of scores.
+
+    Those of fixtures that several tests share draw whole ones, and take all.
+    """
     if request.config.getoption("--thorough", default=False) or LOOKS_AT_PICTURES.search(request.node.nodeid):
         return
     from matplotlib.figure import Figure
 
+    monkeypatch.setattr(bootstrap, "RESAMPLES", 3)
     save = Figure.savefig
 
     def save_pixel(figure: Figure, file: Any, format: str | None = None, **options: Any) -> None:

@@ -13,6 +13,7 @@ import pytest
 
 from elman.cli import run
 from elman.io.run_folder import open_run
+from elman.tasks.task import Scores
 from tests.small import SMALL, Command, text
 from tests.test_bad_input import refused
 
@@ -46,7 +47,9 @@ def test_evaluate_as_json(elman: Command, trained: Path, file: Path) -> None:
 
 
 def test_numbers_that_are_not_finite_are_null(elman: Command, trained: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("elman.tasks.text.task.TextTask.evaluate", lambda *_: {"LSTM": {"perplexity": float("inf")}})
+    monkeypatch.setattr(
+        "elman.tasks.text.task.TextTask.evaluate", lambda *_: Scores({"LSTM": {"perplexity": float("inf")}})
+    )
     assert json.loads(elman("evaluate", trained, "x", "--json").out)["scores"] == {"LSTM": {"perplexity": None}}
 
 

@@ -52,8 +52,8 @@ def test_cells_and_lines_are_text(monkeypatch: pytest.MonkeyPatch) -> None:
     console.print(ODD)
     with console.status(ODD):
         pass
-    tables.scores({ODD: {"loss": 1.0}}, console)
-    assert terminal.getvalue().count(SAFE) >= 4
+    tables.scores({ODD: {"loss": 1.0}}, {}, ODD, console)
+    assert terminal.getvalue().count(SAFE) >= 5
     assert not set("\x07\x08\x7f\x9b") & set(terminal.getvalue())
 
 

@@ -44,9 +44,10 @@ def evaluate(
     task, loaded = _loaded(run, accelerator)
     scores = task.evaluate(reading(loaded, how), data, tables.progress_console())
     if as_json:
-        print(report.text({"run": run, "task": task.name, "data": data, "scores": scores}))
+        details = {"margins": scores.margins, "scored": scores.counted}
+        print(report.text({"run": run, "task": task.name, "data": data, "scores": scores, **details}))
     else:
-        tables.scores(scores, tables.console())
+        tables.scores(scores, scores.margins, scores.counted, tables.console())
 
 
 @with_parameters(readings())

@@ -52,6 +52,36 @@ def ended(run: Run) -> str:
     return f"not yet; resume with: {run.resume_command}"
 
 
+Scored = tuple[dict[str, dict[str, float]], dict[str, dict[str, float]], str]
+
+
+def scores(run: Run) -> Scored:
+    """Return the scores of a run, the margins of their 95 % confidence intervals, and what they were computed on.
+
+    Scores and margins are by model or baseline and by name; they are empty before the training has ended.
+
+    Raises:
+        BadInput: if they are malformed.
+    """
+    rows, margins, counted = (run.config.get(name) or {} for name in ("scores", "margins", "scored"))
+    for name, values in {"scores": rows, "margins": margins}.items():
+        if not isinstance(values, dict) or not all(map(are_numbers, values.values())):
+            where = f"{run.path / 'config.json'}: expected {name!r} to be numbers by names"
+            raise BadInput(f"{where}, got {values!r:.60}")
+    if len(set(map(tuple, rows.values()))) > 1:
+        raise BadInput(f"{run.path / 'config.json'}: expected one set of names in 'scores', got {rows!r:.60}")
+    return (
+        {title: {name: float(score) for name, score in row.items()} for title, row in rows.items()},
+        margins,
+        str(counted or "")[:MAX_TEXT],
+    )
+
+
+def are_numbers(row: object) -> bool:
+    """Return whether an object is a dict of numbers."""
+    return isinstance(row, dict) and all(isinstance(value, int | float) for value in row.values())
+
+
 def restart_command(run: Run) -> str:
     """Return the command that retrains with the options of a run and a smaller learning rate."""
     with restoring(run.path / "config.json", "the options of a training"):

@@ -55,11 +55,16 @@ def progress_console() -> Console:
     return console(stderr=True, quiet=verbosity() < Verbosity.NORMAL)
 
 
-def scores(rows: dict[str, dict[str, float]], console: Console) -> None:
-    """Print a table of scores.
+Rows = Mapping[str, Mapping[str, float]]
+
+
+def scores(rows: Rows, margins: Rows, counted: str, console: Console) -> None:
+    """Print a table of scores with their 95 % confidence intervals.
 
     Args:
         rows: the scores by column name, for each model or baseline.
+        margins: half the width of the interval of each score, likewise; scores without one are left out.
+        counted: what the scores were computed on: "180 images".
         console: the console to print to.
     """
     table = Table(box=box.SIMPLE_HEAD)
@@ -67,8 +72,31 @@ def scores(rows: dict[str, dict[str, float]], console: Console) -> None:
     for column in next(iter(rows.values())):
         table.add_column(column.replace("_", " "), justify="right")
     for name, values in rows.items():
-        table.add_row(name, *map(in_words, values.values()))
+        table.add_row(name, *(with_margin(value, margins.get(name, {}).get(key)) for key, value in values.items()))
     console.print(table)
+    if counted:
+        console.print(f"  {scored_on(counted, any(margins.values()))}\n")
+
+
+def scored_on(counted: str, has_margins: bool) -> str:
+    r"""Return a line on what scores were computed on.
+
+    >>> scored_on("180 images", True)
+    'on 180 images; \xb1 is the 95 % confidence interval'
+    """
+    return f"on {counted}{'; ± is the 95 % confidence interval' if has_margins else ''}"
+
+
+def with_margin(value: float, margin: float | None) -> str:
+    r"""Format a score with half the width of its confidence interval, to two digits.
+
+    >>> with_margin(0.975, 0.0213), with_margin(27.31, 1.21), with_margin(1234.5, 25), with_margin(0.975, None)
+    ('0.9750 \xb1.021', '27.3100 \xb11.2', '1,234.5 \xb125', '0.9750')
+    """
+    if margin is None:
+        return in_words(value)
+    digits = f"{margin:.2g}" if margin < 100 else f"{margin:,.0f}"
+    return f"{in_words(value)} ±{digits.removeprefix('0') or '0'}"
 
 
 def trials(rows: Sequence[Mapping[str, Any]], console: Console) -> None:
@@ -116,4 +144,4 @@ def describe(run: Run, console: Console) -> None:
     table.add_row("files", "\n".join(facts.files(run)))
     console.print(table)
     if run.config.get("scores"):
-        scores(run.config["scores"], console)
+        scores(*facts.scores(run), console)

@@ -105,11 +105,14 @@ class Trained:
         The keys are titles, such as "GRU 64" and "logistic regression"; `scores[trained.model.title]` are the metrics
         of the model.
 
+        `scores.margins` has half the width of the 95 % confidence interval of each metric, likewise, and
+        `scores.counted` what they are of: "180 images".
+
         A language model (`text`) has no test part: these are the scores on its validation part. Empty if the training
         was interrupted.
         """
-        scores: Scores = self.run.config.get("scores") or {}
-        return scores
+        config = self.run.config
+        return Scores(config.get("scores") or {}, config.get("margins") or {}, config.get("scored") or "")
 
     @property
     def classes_(self) -> NDArray[Any]:

@@ -12,6 +12,7 @@ from elman.extras import needs
 from elman.io.files import write_whole
 from elman.io.run_folder import Run
 from elman.report import facts
+from elman.report.tables import scored_on, with_margin
 
 if TYPE_CHECKING:
     from huggingface_hub import HfApi
@@ -111,8 +112,14 @@ def model_card(run: Run, repo_id: str, title: str, license: str | None = None) -
         license: the license of the model.
     """
     environment = Environment(undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True, autoescape=False)  # noqa: S701 - Markdown
-    environment.filters |= {"cell": _cell, "number": _number, "extract": lambda name, row: row.get(name)}
-    task, scores = run.config["task"], run.config.get("scores") or {}
+    environment.filters |= {"cell": _cell}
+    task, (scores, margins, counted) = run.config["task"], facts.scores(run)
+
+    def extract(name: str, title: str) -> str:
+        value = scores[title].get(name)
+        return with_margin(value, margins.get(title, {}).get(name)) if value is not None else ""
+
+    environment.filters["extract"] = extract
     settings = facts.settings(run)
     options = {name: value for name, value in settings["options"].items() if name not in settings["model"]}
     template = (resources.files("elman.tasks") / "model_card.md").read_text(encoding="utf-8")
@@ -125,6 +132,7 @@ def model_card(run: Run, repo_id: str, title: str, license: str | None = None) -
         pipeline_tag=PIPELINES.get(task),
         license=license,
         scores=scores,
+        note=scored_on(counted, any(margins.values())) if counted else "",
         columns=list(dict.fromkeys(name for row in scores.values() for name in row)),
         repo_id=repo_id,
         calls=CALLS.get(task, ("predict(inputs)",)),
@@ -153,7 +161,3 @@ def _without_folders(config: dict[str, Any]) -> dict[str, Any]:
 def _cell(value: Any) -> str:
     """Escape a value for a cell of a Markdown table."""
     return " ".join(str(value).split()).replace("|", "\\|").replace("<", "&lt;")
-
-
-def _number(value: Any) -> str:
-    return "" if value is None else f"{value:.4f}"

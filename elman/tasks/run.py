@@ -346,7 +346,7 @@ def _conclude(
     ended = {"steps": outcome.steps, "seconds": round(outcome.seconds, 1), "limit": outcome.limit}
     if outcome.skipped:
         ended["skipped"] = outcome.skipped
-    run.update(scores=scores, baselines=baselines, ended=ended)
+    run.update(scores=scores, margins=scores.margins, scored=scores.counted, baselines=baselines, ended=ended)
 
 
 def _tell(console: Console, line: str) -> None:

@@ -22,7 +22,7 @@ from elman.data.disk_list import DiskList, Subset
 from elman.data.examples import Example, can_be_reread, check_texts, files_in, is_files
 from elman.data.parts import ExampleStore, Part, SplitRecord, Splits
 from elman.data.row_stream import RowReader
-from elman.data.splits import drawn_parts, load_split
+from elman.data.splits import count_inputs, drawn_parts, fingerprint, load_split
 from elman.errors import BadInput
 from elman.flow import Recording, record
 from elman.io.files import STDIN
@@ -32,6 +32,7 @@ from elman.io.terminal import note
 from elman.options import PARTS, Options
 from elman.report.shown import Missing, Sample
 from elman.tasks import streamed
+from elman.tasks.bootstrap import margins
 from elman.tasks.codec import Codec, check_model_args
 from elman.tasks.task import Input, Loaded, PreparedData, Scores, Task, check_steps, lines_of_stdin
 from elman.training.devices import device_of, to_device
@@ -384,12 +385,29 @@ class SupervisedTask(Task):
     ) -> tuple[Scores, Sequence[Any]]:  # fmt: skip
         predictions = self.predictions(model, codec, examples, batch, console)
         targets = [example.target for example in examples]
-        scores = {str(model.title): self.metrics(codec, predictions, targets)}
+        units = self.resampled(codec, examples)
+        scores = Scores(counted=f"{count_inputs(examples, self.several_targets):,} {self.examples or self.unit}")
+
+        def add(title: str, predicted: Sequence[Any]) -> None:
+            def metrics_of(indices: Sequence[int]) -> dict[str, float]:
+                return self.metrics(codec, [predicted[i] for i in indices], [targets[i] for i in indices])
+
+            scores[title] = self.metrics(codec, predicted, targets)
+            with console.status(f"confidence intervals of {title}"):
+                scores.margins[title] = margins(metrics_of, units)
+
+        add(str(model.title), predictions)
         for baseline in baselines:
-            scores[baseline.title] = self.metrics(codec, baseline.predict(examples), targets)
+            add(baseline.title, baseline.predict(examples))
         if self.metrics_note and (line := self.metrics_note()):
             console.print(line)
         return scores, predictions
+
+    def resampled(self, codec: Any, examples: Sequence[Example]) -> Sequence[Hashable]:
+        """Return the unit of each example in `margins`; by default the example itself, or its input."""
+        if self.several_targets:
+            return [fingerprint(example.input) for example in examples]
+        return range(len(examples))
 
     # Predictions.
 

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import chain
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, NamedTuple, TextIO
 
 import torch
@@ -25,7 +26,25 @@ from elman.tasks.export_part import Exportable
 from elman.training.options import TrainingOptions
 from elman.training.trainable import Batches
 
-Scores = dict[str, dict[str, float]]  # metrics by name, for the model first, then for each baseline
+
+class Scores(dict[str, dict[str, float]]):
+    """Metrics by name, for the model first, then for each baseline, by title.
+
+    Attributes:
+        margins: half the width of the 95 % confidence interval of each metric, by title and name. Metrics without one
+            are left out.
+        counted: what the metrics were computed on: "180 images".
+    """
+
+    def __init__(
+        self,
+        rows: Mapping[str, dict[str, float]] = MappingProxyType({}),
+        margins: Mapping[str, dict[str, float]] = MappingProxyType({}),
+        counted: str = "",
+    ) -> None:
+        super().__init__(rows)
+        self.margins = dict(margins)
+        self.counted = counted
 
 
 @dataclass(frozen=True)

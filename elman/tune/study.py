@@ -279,8 +279,11 @@ def _open(file: Path, prune: bool, connection: ExitStack) -> optuna.Study:
     connection.callback(optuna.logging.set_verbosity, optuna.logging.get_verbosity())
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     # Not by a URL with the path, in which some characters have a meaning.
-    storage = RDBStorage("sqlite://", {"creator": lambda: sqlite3.connect(file, BUSY_SECONDS, check_same_thread=False)})
+    storage = RDBStorage(
+        "sqlite://", {"creator": lambda: sqlite3.connect(file, timeout=BUSY_SECONDS, check_same_thread=False)}
+    )
     connection.callback(storage.engine.dispose)
+    connection.callback(storage.remove_session)  # first: it may hold a connection, after an error
     pruner: BasePruner = MedianPruner(STARTUP, WARMUP) if prune else NopPruner()
     return optuna.create_study(storage=storage, pruner=pruner, study_name=NAME, load_if_exists=True)
 

@@ -68,14 +68,20 @@ def test_n_grams_in_blocks(order: int, monkeypatch: pytest.MonkeyPatch) -> None:
     ids = np.random.default_rng(0).integers(0, 3, 500) ** 2 % 3
     whole = NgramBaseline(best(ids[:400], ids[400:], 3, order))
     expected = float(whole.model.nats(ids).sum())
-    for block in (1, 2, 7, 499, 1000):
+    for block in (1, 2, 7, 499, 1000):  # of which those that are no multiple of 100 are not used with blocks of it
         monkeypatch.setattr(of_text, "BLOCK_SIZE", block)
-        assert whole.nats(ids) == pytest.approx(expected, rel=1e-12)
-    assert whole.nats(ids[:1]) == 0
+        nats, tokens = whole.nats(ids, 1)
+        assert nats.sum() == pytest.approx(expected, rel=1e-12)
+        assert tokens.tolist() == [1] * 499
+    nats, tokens = whole.nats(ids, 100)
+    assert tokens.tolist() == [100] * 4 + [99]
+    assert nats.sum() == pytest.approx(expected, rel=1e-12)
+    assert [len(part) for part in whole.nats(ids[:1], 100)] == [0, 0]
     monkeypatch.setattr(of_text, "MAX_TOKENS", 100)
     some = NgramBaseline.fit(ids[:400], ids[400:], 3, order)
     assert some.title == f"{some.model.order}-gram (Kneser-Ney), of the last 100 tokens"
     again = NgramBaseline.from_tensors(some.tensors())
     assert again.title == some.title
-    assert again.nats(ids) == some.nats(ids) == NgramBaseline(best(ids[300:400], ids[400:], 3, order)).nats(ids)
+    of_last = NgramBaseline(best(ids[300:400], ids[400:], 3, order))
+    assert again.nats(ids, 7)[0].tolist() == some.nats(ids, 7)[0].tolist() == of_last.nats(ids, 7)[0].tolist()
     assert "of the last" not in NgramBaseline.fit(ids[:100], ids[400:], 3, order).title

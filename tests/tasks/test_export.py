@@ -542,7 +542,7 @@ def test_texts_are_classified(runs: dict[str, Trained], tmp_path: Path) -> None:
 
 def test_a_forecast_of_a_table(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     table, hours = tmp_path / "data.csv", np.arange(120)
-    moments = np.datetime64("2024-01-01T00") + hours
+    moments = np.datetime64("2024-01-01T00") + hours * np.timedelta64(1, "h")
     values = 100 + 9 * np.sin(hours / 4) + np.random.default_rng(0).random(120)
     table.write_text(
         "time,value\n" + "".join(f"{m},{v}\n" for m, v in zip(moments.astype("M8[m]"), values, strict=True))

@@ -52,7 +52,7 @@ def last(year: int, month: int) -> date:
 
 def business(number: int, week: str = "1111100") -> Callable[[int, int], Any]:
     def day(year: int, month: int) -> Any:
-        begin = np.datetime64(f"{year}-{month:02}") + (number < 0)
+        begin = np.datetime64(f"{year}-{month:02}") + np.timedelta64(int(number < 0), "M")
         return np.busday_offset(begin.astype("datetime64[D]"), number, roll="forward", weekmask=week)
 
     return day

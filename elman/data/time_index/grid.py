@@ -40,7 +40,7 @@ class Day:
         """Return the dates in months; dates and months are counted from 1970."""
         begin = (months + (self.number < 0)).astype("datetime64[M]").astype("datetime64[D]")
         days = np.busday_offset(begin, self.number, roll="forward", weekmask=self.week)
-        end = (months + 1).astype("datetime64[M]").astype("datetime64[D]") - 1
+        end = (months + 1).astype("datetime64[M]").astype("datetime64[D]") - np.timedelta64(1, "D")
         return np.asarray((np.minimum(days, end) - EPOCH).astype(np.int64))
 
     def __str__(self) -> str:
@@ -158,7 +158,7 @@ def shown(instant: int, zone: Zone, days: bool = False) -> str:
     """
     local = int(zone.local(np.array([instant]))[0])
     if days and not zone.name and local % DAY == 0:
-        return str(EPOCH + local // DAY)
+        return str(_date(np.array(local // DAY)))
     stamp = np.datetime64(local // SECOND, "s") if local % SECOND == 0 else np.datetime64(local, "us")
     return str(stamp).replace("T", " ") + zone.suffix(local - instant)
 
@@ -258,9 +258,9 @@ def _days(dates: NDArray[np.int64], months: NDArray[np.int64]) -> Iterator[Day]:
     yield Day(EVERY, _common(dates - ends))
     weekday = _common((dates + 3) % 7)
     for week in (WORKING, "".join(str(int(day == weekday)) for day in range(7))):
-        is_counted = np.is_busday(EPOCH + dates, weekmask=week)
+        is_counted = np.is_busday(_date(dates), weekmask=week)
         if is_counted.any():
-            first, at, last = (EPOCH + days[is_counted] for days in (begins, dates, ends))
+            first, at, last = (_date(days[is_counted]) for days in (begins, dates, ends))
             number = _common(np.busday_count(first, at, weekmask=week))
             if number < len(RANKS):  # not every month has a fifth Friday
                 yield Day(week, number)
@@ -271,7 +271,7 @@ def _is_working(series: Sequence[Moments]) -> bool:
     """Return whether the series span two weeks and no stamp, in local time, is on a weekend."""
     dates = np.concatenate([moments // DAY for moments in series])
     long = any(np.ptp(moments) >= FORTNIGHT for moments in series)
-    return long and bool(np.is_busday(EPOCH + dates, weekmask=WORKING).all())
+    return long and bool(np.is_busday(_date(dates), weekmask=WORKING).all())
 
 
 def _phase(moments: Moments, clock: TimeStep) -> int | None:
@@ -302,6 +302,11 @@ def _months(moments: Moments) -> NDArray[np.int64]:
     return np.asarray(moments.astype("datetime64[us]").astype("datetime64[M]").astype(np.int64))
 
 
+def _date(days: NDArray[np.int64]) -> NDArray[np.datetime64]:
+    """Return the dates of days counted from 1970."""
+    return np.asarray(days.astype("datetime64[D]"))
+
+
 def _begins(months: NDArray[np.int64]) -> NDArray[np.int64]:
     """Return the first days of months, counted from 1970."""
     return np.asarray(months.astype("datetime64[M]").astype("datetime64[D]").astype(np.int64))
@@ -309,6 +314,6 @@ def _begins(months: NDArray[np.int64]) -> NDArray[np.int64]:
 
 def _business(moments: Moments) -> NDArray[np.int64]:
     """Return the number of business days since 1970; a weekend counts as the business day before."""
-    dates = EPOCH + moments // DAY
+    dates = _date(moments // DAY)
     days = np.busday_offset(dates, 0, roll="backward", weekmask=WORKING)
     return np.asarray(np.busday_count(EPOCH, days, weekmask=WORKING))

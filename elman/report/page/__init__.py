@@ -13,7 +13,7 @@ from elman.io.run_folder import Run
 from elman.report import facts, flow, tables
 from elman.report.page import gradient, training
 from elman.report.page.history import history
-from elman.report.shown import Missing, Shown
+from elman.report.shown import Shown
 from elman.report.templates import environment, text_of
 
 NAME = "report.html"  # default file name, in the folder of the run
@@ -56,7 +56,7 @@ def write(run: Run, shown: Shown, path: Path) -> None:
 
 
 def _parts(run: Run, shown: Shown, path: Path) -> dict[str, Any]:
-    scores, flow_history, clipped = training.scores(run), history(run), flow.clipped(run.path / "flow.csv")
+    flow_history, clipped = history(run), flow.clipped(run.path / "flow.csv")
     return {
         "run": run.path.resolve().name,
         "maker": MAKER,
@@ -71,7 +71,7 @@ def _parts(run: Run, shown: Shown, path: Path) -> dict[str, Any]:
             for name, description in shown.pictures.items()
             if (run.path / name).exists()
         },
-        "scores": scores if isinstance(scores, Missing) else training.table(shown, scores),
+        "scores": training.table(shown, run),
         "losses": training.losses(run, shown),
         "flow": gradient.flow(shown.flow, clipped),
         "history": flow_history,

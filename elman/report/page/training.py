@@ -6,11 +6,11 @@ import polars as pl
 
 from elman.errors import BadInput
 from elman.io.run_folder import Run
-from elman.report import columns
+from elman.report import columns, facts
 from elman.report.curves import limits
 from elman.report.page.charts import Axis, Chart, Line, level, lines
 from elman.report.shown import Missing, Shown
-from elman.report.tables import in_words
+from elman.report.tables import scored_on, with_margin
 from elman.training.metrics import COLUMNS
 
 STEP = Axis("training step", "step")
@@ -83,7 +83,7 @@ def _loss_description(best: float | None, unit: str, baseline: tuple[str, float]
 def _validation_baseline(run: Run) -> tuple[str, float] | None:
     """Return name and validation loss of the best baseline; None if there is none."""
     baselines = run.config.get("baselines") or {}
-    if not _all_numbers(baselines):
+    if not facts.are_numbers(baselines):
         raise BadInput(
             f"{run.path / 'config.json'}: expected 'baselines' to be numbers by names, got {baselines!r:.60}"
         )
@@ -105,44 +105,37 @@ def _rate(values: columns.Columns) -> Chart | Missing:
     return lines("rate", "Learning rate", description, STEP, y, [Line("learning rate", x, rate)])
 
 
-def scores(run: Run) -> Scores | Missing:
-    """Return the scores by model or baseline and by unit.
-
-    Raises:
-        BadInput: if the scores in config.json are malformed.
-    """
-    values = run.config.get("scores")
-    if not values:
-        return Missing(f"No scores yet: the training has not ended. Resume it with: {run.resume_command}")
-    rows = list(values.values()) if isinstance(values, dict) else [values]
-    if not all(_all_numbers(row) for row in rows) or len(set(map(tuple, rows))) > 1:
-        raise BadInput(f"{run.path / 'config.json'}: expected 'scores' to be numbers by names, got {values!r:.60}")
-    return {name: {unit: float(score) for unit, score in row.items()} for name, row in values.items()}
-
-
-def _all_numbers(row: object) -> bool:
-    return isinstance(row, dict) and all(isinstance(value, int | float) for value in row.values())
-
-
 @dataclass(frozen=True)
 class ReportTable:
-    """Table of scores, with a sentence that compares the model with the baselines."""
+    """Table of scores, with a sentence that compares the model with the baselines, and one on what they are of."""
 
     comparison: str
+    note: str
     header: list[str]
     rows: list[list[str]]
 
 
-def table(shown: Shown, scores: Scores) -> ReportTable:
+def table(shown: Shown, run: Run) -> ReportTable | Missing:
     """Create the table of scores.
 
     Args:
         shown: task-specific content.
-        scores: the scores.
+        run: the run.
+
+    Raises:
+        BadInput: if the scores in config.json are malformed.
     """
+    scores, margins, counted = facts.scores(run)
+    if not scores:
+        return Missing(f"No scores yet: the training has not ended. Resume it with: {run.resume_command}")
     units = list(next(iter(scores.values())))
-    rows = [[name, *map(in_words, row.values())] for name, row in scores.items()]
-    return ReportTable(_comparison(shown, scores), ["", *(unit.replace("_", " ") for unit in units)], rows)
+    rows = [
+        [title, *(with_margin(value, margins.get(title, {}).get(name)) for name, value in row.items())]
+        for title, row in scores.items()
+    ]
+    head = ["", *(unit.replace("_", " ") for unit in units)]
+    line = scored_on(counted, any(margins.values())) if counted else ""
+    return ReportTable(_comparison(shown, scores), line, head, rows)
 
 
 def _comparison(shown: Shown, scores: Scores) -> str:

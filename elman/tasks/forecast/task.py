@@ -1,6 +1,6 @@
 """Time series forecasting with prediction intervals."""
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -30,6 +30,7 @@ CONTEXT_SEASONS, CONTEXT_HORIZONS = 7, 2
 HORIZON_WITHOUT_SEASON = 6  # steps
 MIN_SEASONS = 2  # of data, for a season to be assumed
 MAX_CONTEXT = 2048  # steps
+MIN_RESAMPLED_SERIES = 30  # above it, confidence intervals are those of other series
 MAX_COVARIATE_DEVIATION = 10  # of a mean from that of the training, in standard deviations
 ENDS = "ends.csv"  # the file in the run folder with the last values of each series
 
@@ -204,6 +205,14 @@ class ForecastTask(SupervisedTask):
         series = (example.input.series for part in splits for example in part)
         training_series = dict.fromkeys(item for item in series if item.learned)
         return {ENDS: tables.ends_to_csv(list(training_series), options)}
+
+    @override
+    def resampled(self, codec: ForecastCodec, examples: Sequence[Example]) -> Sequence[Hashable]:
+        """Return the series of each window if there are many, else a block of its time: windows nearby overlap."""
+        windows = [example.input for example in examples]
+        if len({window.series for window in windows}) >= MIN_RESAMPLED_SERIES:
+            return [window.series for window in windows]
+        return [(window.series, window.origin // (codec.horizon + codec.season)) for window in windows]
 
     @override
     def parse_inputs(self, loaded: Loaded, values: Any) -> list[list[Input]]:

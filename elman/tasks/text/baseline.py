@@ -55,13 +55,20 @@ class NgramBaseline:
             return cls(model, sample=min(len(train), MAX_TOKENS))
         return cls(model, MAX_TOKENS if len(train) > MAX_TOKENS else 0)
 
-    def nats(self, ids: Tokens) -> float:
-        """Return the negative log-likelihood of ids[1:] in nats."""
-        total, context = 0.0, max(self.model.order - 1, 1)
+    def nats(self, ids: Tokens, size: int) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+        """Return the negative log-likelihood of ids[1:] in nats, summed over blocks of `size` tokens, and their tokens.
+
+        Args:
+            ids: the tokens.
+            size: tokens of a block, a divisor of `BLOCK_SIZE`.
+        """
+        sums, context = list[NDArray[np.float64]](), max(self.model.order - 1, 1)
         for begin in range(1, len(ids), BLOCK_SIZE):
             end = min(begin + BLOCK_SIZE, len(ids))
-            total += float(self.model.nats(ids[max(begin - context, 0) : end])[begin - end :].sum())
-        return total
+            nats = self.model.nats(ids[max(begin - context, 0) : end])[begin - end :]
+            sums.append(np.add.reduceat(nats, np.arange(0, len(nats), size)))
+        begins = np.arange(0, len(ids) - 1, size)
+        return np.concatenate([np.zeros(0), *sums]), np.minimum(size, len(ids) - 1 - begins)
 
     def tensors(self) -> dict[str, NDArray[Any]]:
         """Return the model for safetensors."""

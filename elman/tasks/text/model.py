@@ -55,7 +55,12 @@ class LanguageModel(nn.Module):
 
     def loss(self, chunk: Chunk, state: Any) -> tuple[Tensor, int, Any]:
         """Return the cross-entropy in nats summed over a chunk, the number of targets, and the state."""
+        nats, state = self.nats(chunk, state, "sum")
+        return nats, int(chunk.lengths.sum()), state
+
+    def nats(self, chunk: Chunk, state: Any, reduction: str = "none") -> tuple[Tensor, Any]:
+        """Return the cross-entropy of each target in nats, (T, B), 0 where there is none, or its sum; and the state."""
         inputs, targets = chunk.values
         logits, state = self(inputs, chunk.carry(state))
-        nats = cross_entropy(logits.flatten(0, 1), targets.flatten().long(), ignore_index=IGNORED, reduction="sum")
-        return nats, int(chunk.lengths.sum()), state
+        nats = cross_entropy(logits.flatten(0, 1), targets.flatten().long(), ignore_index=IGNORED, reduction=reduction)
+        return nats.view(targets.shape) if reduction == "none" else nats, state

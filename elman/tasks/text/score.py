@@ -1,8 +1,8 @@
 """Scores of language models, in units that compare across vocabularies."""
 
 import math
-from collections.abc import Iterable, Iterator
-from typing import NamedTuple
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -14,10 +14,14 @@ from tokenizers import Tokenizer
 from elman.bptt import Stream
 from elman.data import tokenizers
 from elman.data.streams import streams
+from elman.tasks.bootstrap import margins
+from elman.tasks.task import Scores
 from elman.tasks.text.model import LanguageModel
 from elman.training.devices import device_of
 
 BLOCK_SIZE = 1 << 20  # tokens to process at once
+BLOCK_TOKENS = 1024  # of the bootstrap: errors of tokens nearby are alike
+CHUNK = 128  # steps
 
 
 class ScoredText(NamedTuple):
@@ -74,29 +78,56 @@ class Score(NamedTuple):
         return cls(per_token, bits / max(text.characters, 1), math.exp(min(per_token, 700)))
 
 
-def scores(text: ScoredText, nats: dict[str, float], console: Console) -> dict[str, dict[str, float]]:
-    """Return the scores of each model from its nats; print the share of unknown tokens, if there are any."""
-    rows = {name: Score.of(total, text)._asdict() for name, total in nats.items()}
+class Blocks(NamedTuple):
+    """The cross-entropy of a text by blocks of it: units of the bootstrap.
+
+    nats: the nats of each block, summed over its tokens, (N,).
+    tokens: the number of tokens of each block, (N,).
+    """
+
+    nats: NDArray[np.float64]
+    tokens: NDArray[np.int64]
+
+    @classmethod
+    def of(cls, nats: NDArray[Any], tokens: NDArray[np.int64], size: int) -> "Blocks":
+        """Sum over each `size` consecutive entries of an axis, (M, ...), and flatten."""
+        at = np.arange(0, len(nats), size)
+        return cls(np.add.reduceat(nats, at).ravel(), np.add.reduceat(tokens, at).ravel())
+
+
+def scores(text: ScoredText, nats: Mapping[str, Blocks], console: Console) -> Scores:
+    """Return the scores of each model; print the share of unknown tokens, if there are any."""
     if text.unknown:
         share = text.unknown / (len(text.ids) - 1)
         console.print(
             f"{share:.2%} of the tokens are unknown to this run; bits per character count each of their characters."
         )
-    return rows
+    result = Scores(counted=f"{max(len(text.ids) - 1, 0):,} tokens")
+    for title, blocks in nats.items():
+
+        def score(indices: Sequence[int] | slice, blocks: Blocks = blocks) -> dict[str, float]:
+            mean = blocks.nats[indices].sum() / max(blocks.tokens[indices].sum(), 1)
+            return Score.of(float(mean) * (len(text.ids) - 1), text)._asdict()
+
+        result[title] = score(slice(None))
+        result.margins[title] = margins(score, range(len(blocks.nats)))
+    return result
 
 
-def nats(model: LanguageModel, ids: NDArray[np.int32], console: Console | None = None) -> float:
-    """Return the cross-entropy of ids[1:] in nats, each given its context in its stream; a console shows progress."""
+def nats(model: LanguageModel, ids: NDArray[np.int32], console: Console | None = None) -> Blocks:
+    """Return the cross-entropy of ids[1:], each given its context in its stream; a console shows progress."""
     chunks = evaluation_streams(ids)
-    total, state, device = 0.0, None, device_of(model)
+    state, device = None, device_of(model)
+    sums, counts = [], []
     training = model.training
     model.eval()
     with torch.no_grad():
         for chunk in track(chunks, "scoring", console=console, transient=True) if console else chunks:
-            chunk_nats, _, state = model.loss(chunk.to(device), state)
-            total += chunk_nats.item()
+            chunk_nats, state = model.nats(chunk.to(device), state)
+            sums.append(chunk_nats.double().sum(0).cpu().numpy())
+            counts.append(chunk.lengths.cpu().numpy())
     model.train(training)
-    return total
+    return Blocks.of(np.stack(sums), np.stack(counts), BLOCK_TOKENS // CHUNK)
 
 
 def evaluation_streams(ids: NDArray[np.int32]) -> Stream:
@@ -105,4 +136,4 @@ def evaluation_streams(ids: NDArray[np.int32]) -> Stream:
     There are up to 64, with at least 1,000 tokens each, so that the empty state at the beginning of each hardly
     matters.
     """
-    return streams(ids, batch=min(max(len(ids) // 1000, 1), 64), bptt=128, every_token=True)
+    return streams(ids, batch=min(max(len(ids) // 1000, 1), 64), bptt=CHUNK, every_token=True)

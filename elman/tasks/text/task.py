@@ -110,8 +110,8 @@ class TextTask(Task):
             baseline = NgramBaseline.fit(*parts, vocabulary, MAX_ORDER[kind], corpus.is_sample)
         text = corpus.validation
         run.save_tensors("baseline", {name: torch.from_numpy(array) for name, array in baseline.tensors().items()})
-        nats = {str(model.title): best * (len(text.ids) - 1), baseline.title: baseline.nats(text.ids)}
-        return score.scores(text, nats, console)
+        model.load_state_dict(run.load_tensors("model"))
+        return self._scores(model, text, baseline, console)
 
     @override
     def evaluate(self, loaded: Loaded, data: Any, console: Console) -> Scores:
@@ -120,11 +120,13 @@ class TextTask(Task):
         text = score.ScoredText.of(loaded.codec, corpora.read(file, loaded.options.encoding))
         if len(text.ids) < 2:
             raise BadInput(f"{_name_of(file)}: expected at least 2 tokens, got {len(text.ids)}")
-        model: Any = loaded.model
-        nats = {model.title: score.nats(model, text.ids, console if console.is_terminal else None)}
-        if self.has_baselines(loaded.run):
-            baseline = _baseline(loaded.run)
-            nats[baseline.title] = baseline.nats(text.ids)
+        baseline = _baseline(loaded.run) if self.has_baselines(loaded.run) else None
+        return self._scores(loaded.model, text, baseline, console)
+
+    def _scores(self, model: Any, text: score.ScoredText, baseline: NgramBaseline | None, console: Console) -> Scores:
+        nats = {str(model.title): score.nats(model, text.ids, console if console.is_terminal else None)}
+        if baseline is not None:
+            nats[baseline.title] = score.Blocks(*baseline.nats(text.ids, score.BLOCK_TOKENS))
         return score.scores(text, nats, console)
 
     @override
