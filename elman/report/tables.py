@@ -95,8 +95,8 @@ def with_margin(value: float, margin: float | None) -> str:
     """
     if margin is None:
         return in_words(value)
-    digits = f"{margin:.2g}" if margin < 100 else f"{margin:,.0f}"
-    return f"{in_words(value)} ±{digits.removeprefix('0') or '0'}"
+    digits = f"{margin:#.2g}".rstrip(".") if margin < 100 else f"{margin:,.0f}"
+    return f"{in_words(value)} ±{digits.removeprefix('0')}"
 
 
 def trials(rows: Sequence[Mapping[str, Any]], console: Console) -> None:

@@ -64,7 +64,7 @@ def test_a_run_has_margins_and_what_was_scored(elman: Command, tmp_path: Path) -
     assert scores.margins[title]["accuracy"] == pytest.approx(1.96 * math.sqrt(accuracy * (1 - accuracy) / 40), rel=0.2)
     told = elman("info", run.run.path).out
     assert "on 40 images; ± is the 95 % confidence interval" in told
-    assert f"±{scores.margins[title]['accuracy']:.2g}".replace("0.", ".") in told
+    assert f"±{scores.margins[title]['accuracy']:#.2g}".replace("0.", ".") in told
     assert elman("report", run.run.path).code == 0
     assert "On 40 images; ± is the 95 % confidence interval." in (run.run.path / "report.html").read_text()
     assert baselines
