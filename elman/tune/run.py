@@ -11,6 +11,7 @@ from rich.console import Console
 from elman.errors import BadInput, Failure, Terminated
 from elman.extras import needs
 from elman.io.format import counted
+from elman.io.run_folder import CONFIG, open_run
 from elman.io.terminal import Verbosity, note, verbosity
 from elman.options import PARTS, flag
 from elman.report import trials as pictures
@@ -133,11 +134,18 @@ def run(search: Search, console: Console) -> Tuned:
         finally:
             study.write_table()
             if any(row["validation_loss"] is not None for row in study.rows()):
-                loss = get_task(setup.task).loss.replace("_", " ")
-                pictures.draw(study.rows(), _scales(search.space), search.path / PICTURE, loss)
+                pictures.draw(study.rows(), _scales(search.space), search.path / PICTURE, _loss_name(search, study))
         if study.counts()["interrupted"] or len(study.rows()) < options.trials:
             progress.tell_rest("The time is over", search.command)
         return _result(search, study)
+
+
+def _loss_name(search: Search, study: Study) -> str:
+    """Return the name of the loss, which may depend on the data: `series` predicts labels or numbers."""
+    task = get_task(search.setup.task)
+    folders = [study.folder_of(row["trial"]) for row in study.rows() if row["validation_loss"] is not None]
+    run = next((folder for folder in folders if (folder / CONFIG).exists()), None)
+    return (task.loss_of(open_run(run)) if run else task.loss).replace("_", " ")
 
 
 def _scales(space: Space) -> dict[str, bool]:

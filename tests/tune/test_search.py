@@ -16,6 +16,7 @@ from optuna.samplers import TPESampler
 import elman as package
 from elman.errors import BadInput, Failure
 from elman.io.run_folder import lock_folder, open_run
+from elman.report import trials as pictures
 from elman.tune import study as studies
 from elman.tune.trial import OutOfTime
 from tests.small import Command, Said
@@ -68,6 +69,18 @@ def test_states_add_up(elman: Command, tmp_path: Path, monkeypatch: pytest.Monke
     assert "trial 3: failed" in lines[3]
     assert "the loss is nan at step 7" in lines[3]
     assert lines[8:] == [f"table: {study / 'trials.csv'}", f"picture: {study / 'trials.svg'}"]
+
+
+# The fake runs have no labels, so those of `series` predict numbers.
+@pytest.mark.parametrize(("task", "loss"), [("text", "nats per token"), ("series", "scaled pinball")])
+def test_the_picture_names_the_loss_of_the_runs(
+    elman: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, task: str, loss: str
+) -> None:
+    drawn = list[str]()
+    FakeTrials(monkeypatch, of_size)
+    monkeypatch.setattr(pictures, "draw", lambda *arguments: drawn.append(arguments[-1]))
+    assert elman("tune", task, "a.txt", "--out", tmp_path / "study", "--trials", 1, "--space", SPACE).code == 0
+    assert drawn == [loss]
 
 
 def test_pruned_runs_are_small_and_ended(elman: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -42,7 +42,7 @@ class SeriesCodec(ClassificationCodec):
         every: steps that are averaged to one.
         stride: steps of the convolutions that the recurrent layers read as one.
         target_mean, target_std: of the numbers to predict.
-        crossed: networks that are each validated on a fold of the training part; 0: there is a validation part.
+        folds: members that are each validated on a fold of the training part; 0: there is a validation part.
     """
 
     mean: list[float]
@@ -53,7 +53,7 @@ class SeriesCodec(ClassificationCodec):
     stride: Size
     target_mean: float
     target_std: Positive
-    crossed: Annotated[int, Field(ge=0)] = 0
+    folds: Annotated[int, Field(ge=0)] = 0
 
     @classmethod
     @override
@@ -68,11 +68,11 @@ class SeriesCodec(ClassificationCodec):
         every = -(-longest // options.steps)
         stride = max(1, round(longest / every / RECURRENT_STEPS))
         features = (options.scale, has_missing, every, stride)
-        crossed = options.members if options.hold_out == "folds" else 0
+        folds = options.members if options.hold_out == "folds" else 0
         if not isinstance(targets[0], float):
-            return cls(fit_labels("series", targets), mean, std, *features, 0.0, 1.0, crossed)
+            return cls(fit_labels("series", targets), mean, std, *features, 0.0, 1.0, folds)
         numbers = np.array(targets)
-        return cls([], mean, std, *features, float(numbers.mean()), float(numbers.std()) or 1.0, crossed)
+        return cls([], mean, std, *features, float(numbers.mean()), float(numbers.std()) or 1.0, folds)
 
     def __post_init__(self) -> None:
         if len(self.mean) != len(self.std) or not self.mean:

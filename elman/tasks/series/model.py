@@ -64,7 +64,7 @@ class StepNorm(nn.Module):
         return centred * scale[:, None] + norm.bias[:, None]
 
 
-class SeriesReader(nn.Module):
+class SeriesMember(nn.Module):
     """Convolutions, bidirectional recurrent layers, and a linear output over what both have of all steps.
 
     The output layer reads the mean and the maximum over time of the convolutions and of the recurrent layers, as in
@@ -175,7 +175,7 @@ class SeriesNetwork(nn.Module):
         super().__init__()
         outputs = labels or len(QUANTILES)
         sizes = (inputs, outputs, cell, hidden, layers, dropout, filters, stride, bptt)
-        self.members = nn.ModuleList(SeriesReader(*sizes) for _ in range(members))
+        self.members = nn.ModuleList(SeriesMember(*sizes) for _ in range(members))
         self.channels, self.labels = channels, labels
         self.smoothing, self.jitter, self.warp = smoothing, jitter, warp
         ensemble = f"{members} x " if members > 1 else ""

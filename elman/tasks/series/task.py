@@ -27,7 +27,7 @@ from elman.tasks.series.plots import of_labels, of_numbers, plot_numbers
 from elman.tasks.supervised import Numbers, Plot, SupervisedTask, random_split
 from elman.tasks.task import Loaded
 
-MAX_CROSSED = 500  # with fewer series, folds of the training part validate the members of the ensemble
+MIN_VALIDATION_POOL = 500  # with fewer series, folds of the training part validate the members of the ensemble
 FOLDS = 10
 MIN_STEPS = 20  # in an epoch of few series, which then has each several times
 NATS, PINBALL = "nats_per_series", "scaled_pinball"
@@ -40,7 +40,7 @@ def resolve(
     options = options.model_copy(update={"channels": series_data.channel_names(data, options)})
     examples = series_data.SeriesExamples(series_data.read(data, options))
     if options.hold_out is None:
-        is_small = len(examples) < MAX_CROSSED and options.members > 1 and not options.validation
+        is_small = len(examples) < MIN_VALIDATION_POOL and options.members > 1 and not options.validation
         options = options.model_copy(update={"hold_out": "folds" if is_small else "part"})
     if options.hold_out == "folds" and options.validation:
         raise BadInput("series: --hold-out folds: expected no --validation, which names a part of its own; pass one")
@@ -119,7 +119,7 @@ def metrics(codec: SeriesCodec, predictions: Sequence[Any], targets: Sequence[An
     }
 
 
-def crossed(labels: Sequence[Any], pool: Sequence[int], members: int, seed: int) -> Numbers:
+def validated_on_folds(labels: Sequence[Any], pool: Sequence[int], members: int, seed: int) -> Numbers:
     """Return the series of the training part, in the order of their folds, and those of the validation part.
 
     Fold i % 10 of the i-th series is left out by one member of the ensemble, if it is less than the number of members,
@@ -131,7 +131,7 @@ def crossed(labels: Sequence[Any], pool: Sequence[int], members: int, seed: int)
         members: networks of the ensemble.
         seed: the random seed.
 
-    >>> numbers = crossed(["a", "b"] * 10, range(20), 2, seed=0)
+    >>> numbers = validated_on_folds(["a", "b"] * 10, range(20), 2, seed=0)
     >>> sorted(numbers["train"]) == list(range(20)), len(numbers["validation"])
     (True, 4)
     """
@@ -150,15 +150,15 @@ class SeriesTask(SupervisedTask):
             return super().draw_split(examples, options, seed, parts)
         others = [name for name in parts if name != "validation"]
         numbers = super().draw_split(examples, options, seed, others)
-        return numbers | crossed(examples.labels, numbers["train"], options.members, seed)
+        return numbers | validated_on_folds(examples.labels, numbers["train"], options.members, seed)
 
     @override
     def batches(self, codec: Codec, examples: Iterable[Example], batch: int, seed: int | None) -> ByLength:
         """Make batches by length; those for training and validation know the folds of their series."""
-        if not isinstance(codec, SeriesCodec) or not codec.crossed:
+        if not isinstance(codec, SeriesCodec) or not codec.folds:
             return super().batches(codec, examples, batch, seed)
         encoded, lengths = self._encoded(codec, examples)
-        N, period = len(encoded), codec.crossed if seed is None else FOLDS
+        N, period = len(encoded), codec.folds if seed is None else FOLDS
 
         def collate(numbers: list[int]) -> SeriesBatch:
             rows = [i % N for i in numbers]
