@@ -20,10 +20,11 @@ from tests.small import SMALL, Command, files
 def test_a_training_prints_scores_and_the_run_alone(elman: Command, file: Path, tmp_path: Path) -> None:
     said = elman("train", "text", file, "--epochs", 2, "--out", tmp_path / "run", *SMALL)
     scores = json.loads((tmp_path / "run/config.json").read_text())["scores"]
-    head, rule, model, baseline, run = filter(str.strip, said.out.splitlines())
+    head, rule, model, baseline, scored, run = filter(str.strip, said.out.splitlines())
     assert "nats per token" in head
     assert set(rule.strip()) == {"─"}
     assert [line.split("  ")[1].strip() for line in (model, baseline)] == list(scores)
+    assert scored.strip() == "on 399 tokens"
     assert run == f"run: {tmp_path / 'run'}"
     for note in (
         "tokens for training",
@@ -40,7 +41,7 @@ def test_evaluate_prints_the_table_alone(elman: Command, trained: Path, tmp_path
     (tmp_path / "text").write_text("the wörd sees")
     said = elman("evaluate", trained, tmp_path / "text")
     assert "unknown to this run" in said.err
-    assert len(list(filter(str.strip, said.out.splitlines()))) == 4
+    assert len(list(filter(str.strip, said.out.splitlines()))) == 5
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
