@@ -5,7 +5,7 @@ import shutil
 import sqlite3
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -278,12 +278,14 @@ def opened_study(path: Path, settings: Mapping[str, Any], space: Space, seed: in
 def _open(file: Path, prune: bool, connection: ExitStack) -> optuna.Study:
     connection.callback(optuna.logging.set_verbosity, optuna.logging.get_verbosity())
     optuna.logging.set_verbosity(optuna.logging.ERROR)
-    # Not by a URL with the path, in which some characters have a meaning.
-    storage = RDBStorage(
-        "sqlite://", {"creator": lambda: sqlite3.connect(file, timeout=BUSY_SECONDS, check_same_thread=False)}
-    )
+    opened = ExitStack()  # of connections, which a storage that cannot be made would leave open
+    connection.callback(opened.close)
+
+    def connect() -> sqlite3.Connection:
+        return opened.enter_context(closing(sqlite3.connect(file, timeout=BUSY_SECONDS, check_same_thread=False)))
+
+    storage = RDBStorage("sqlite://", {"creator": connect})  # in a URL, some characters of a path have a meaning
     connection.callback(storage.engine.dispose)
-    connection.callback(storage.remove_session)  # first: it may hold a connection, after an error
     pruner: BasePruner = MedianPruner(STARTUP, WARMUP) if prune else NopPruner()
     return optuna.create_study(storage=storage, pruner=pruner, study_name=NAME, load_if_exists=True)
 
