@@ -13,7 +13,7 @@ import pytest
 
 from elman.cli import run
 from elman.io.run_folder import open_run
-from elman.tasks.task import Scores
+from elman.report.shown import Scores
 from tests.small import SMALL, Command, text
 from tests.test_bad_input import refused
 

@@ -13,6 +13,7 @@ from elman.cli import run
 from elman.io.run_folder import open_run
 from elman.io.terminal import escaped
 from elman.report import rows, tables
+from elman.report.shown import Scores
 from tests.small import Command
 
 ODD = "x [/b] [b]y[/b] :heart: \x1b]0;title\x07 \x1b[31m \x9b2J \x08 \x7f"
@@ -52,7 +53,7 @@ def test_cells_and_lines_are_text(monkeypatch: pytest.MonkeyPatch) -> None:
     console.print(ODD)
     with console.status(ODD):
         pass
-    tables.scores({ODD: {"loss": 1.0}}, {}, ODD, console)
+    tables.scores(Scores({ODD: {"loss": 1.0}}, counted=ODD), console)
     assert terminal.getvalue().count(SAFE) >= 5
     assert not set("\x07\x08\x7f\x9b") & set(terminal.getvalue())
 

@@ -47,7 +47,7 @@ def evaluate(
         details = {"margins": scores.margins, "scored": scores.counted}
         print(report.text({"run": run, "task": task.name, "data": data, "scores": scores, **details}))
     else:
-        tables.scores(scores, scores.margins, scores.counted, tables.console())
+        tables.scores(scores, tables.console())
 
 
 @with_parameters(readings())

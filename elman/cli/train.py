@@ -158,7 +158,7 @@ def _train(task: str, module: Any, arguments: dict[str, Any], explicit: set[str]
         return 128 + error.signal
     if not prints_results(run):
         return 0
-    tables.scores(*facts.scores(run), tables.console())
+    tables.scores(facts.scores(run), tables.console())
     show(f"run: {run.path}")
     note(f"curves: {run.path / 'curves.png'}")
     note(get_task(task).next_step.format(run=shell_path(run.path)))

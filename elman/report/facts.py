@@ -10,6 +10,7 @@ from elman.errors import BadInput
 from elman.io.format import clock_time, shell_path
 from elman.io.run_folder import LOCK, Run
 from elman.io.schema import restoring, validated
+from elman.report.shown import Scores
 from elman.training.options import TrainingOptions
 
 MAX_TEXT = 4000  # characters of a setting that are shown
@@ -52,13 +53,8 @@ def ended(run: Run) -> str:
     return f"not yet; resume with: {run.resume_command}"
 
 
-Scored = tuple[dict[str, dict[str, float]], dict[str, dict[str, float]], str]
-
-
-def scores(run: Run) -> Scored:
-    """Return the scores of a run, the margins of their 95 % confidence intervals, and what they were computed on.
-
-    Scores and margins are by model or baseline and by name; they are empty before the training has ended.
+def scores(run: Run) -> Scores:
+    """Return the scores of a run, with margins; empty before the training has ended.
 
     Raises:
         BadInput: if they are malformed.
@@ -70,11 +66,8 @@ def scores(run: Run) -> Scored:
             raise BadInput(f"{where}, got {values!r:.60}")
     if len(set(map(tuple, rows.values()))) > 1:
         raise BadInput(f"{run.path / 'config.json'}: expected one set of names in 'scores', got {rows!r:.60}")
-    return (
-        {title: {name: float(score) for name, score in row.items()} for title, row in rows.items()},
-        margins,
-        str(counted or "")[:MAX_TEXT],
-    )
+    numbers = {title: {name: float(score) for name, score in row.items()} for title, row in rows.items()}
+    return Scores(numbers, margins, str(counted or "")[:MAX_TEXT])
 
 
 def are_numbers(row: object) -> bool:

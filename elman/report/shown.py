@@ -1,7 +1,8 @@
-"""Content that a task contributes to the report of its runs. Imports nothing heavy."""
+"""What a task contributes to the reports of its runs. Imports nothing heavy."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
@@ -12,6 +13,26 @@ class Missing(NamedTuple):
     """Placeholder for a part that a run does not have, with the reason in one sentence."""
 
     why: str
+
+
+class Scores(dict[str, dict[str, float]]):
+    """Metrics by name, for the model first, then for each baseline, by title.
+
+    Attributes:
+        margins: half the width of the 95 % confidence interval of each metric, by title and name. Metrics without one
+            are left out.
+        counted: what the metrics were computed on: "180 images".
+    """
+
+    def __init__(
+        self,
+        rows: Mapping[str, dict[str, float]] = MappingProxyType({}),
+        margins: Mapping[str, dict[str, float]] = MappingProxyType({}),
+        counted: str = "",
+    ) -> None:
+        super().__init__(rows)
+        self.margins = dict(margins)
+        self.counted = counted
 
 
 class Sample(NamedTuple):

@@ -12,6 +12,7 @@ from rich.text import Text
 from elman.io.run_folder import Run
 from elman.io.terminal import Verbosity, escaped, verbosity
 from elman.report import facts
+from elman.report.shown import Scores
 
 
 class Screen(Console):
@@ -55,36 +56,35 @@ def progress_console() -> Console:
     return console(stderr=True, quiet=verbosity() < Verbosity.NORMAL)
 
 
-Rows = Mapping[str, Mapping[str, float]]
-
-
-def scores(rows: Rows, margins: Rows, counted: str, console: Console) -> None:
-    """Print a table of scores with their 95 % confidence intervals.
-
-    Args:
-        rows: the scores by column name, for each model or baseline.
-        margins: half the width of the interval of each score, likewise; scores without one are left out.
-        counted: what the scores were computed on: "180 images".
-        console: the console to print to.
-    """
+def scores(scores: Scores, console: Console) -> None:
+    """Print a table of scores with their 95 % confidence intervals, and what they were computed on."""
     table = Table(box=box.SIMPLE_HEAD)
     table.add_column("")
-    for column in next(iter(rows.values())):
+    for column in next(iter(scores.values())):
         table.add_column(column.replace("_", " "), justify="right")
-    for name, values in rows.items():
-        table.add_row(name, *(with_margin(value, margins.get(name, {}).get(key)) for key, value in values.items()))
+    for row in score_rows(scores):
+        table.add_row(*row)
     console.print(table)
-    if counted:
-        console.print(f"  {scored_on(counted, any(margins.values()))}\n")
+    if line := scored_on(scores):
+        console.print(f"  {line}\n")
 
 
-def scored_on(counted: str, has_margins: bool) -> str:
-    r"""Return a line on what scores were computed on.
+def score_rows(scores: Scores) -> list[list[str]]:
+    """Return the rows of a table of scores: the title of the model or baseline, then the text of each score."""
+    return [
+        [title, *(with_margin(value, scores.margins.get(title, {}).get(name)) for name, value in row.items())]
+        for title, row in scores.items()
+    ]
 
-    >>> scored_on("180 images", True)
+
+def scored_on(scores: Scores) -> str:
+    r"""Return a line on what scores were computed on; "" if that is not known.
+
+    >>> scored_on(Scores({"GRU": {"accuracy": 0.9}}, {"GRU": {"accuracy": 0.02}}, "180 images"))
     'on 180 images; \xb1 is the 95 % confidence interval'
     """
-    return f"on {counted}{'; ± is the 95 % confidence interval' if has_margins else ''}"
+    explanation = "; ± is the 95 % confidence interval" if any(scores.margins.values()) else ""
+    return f"on {scores.counted}{explanation}" if scores.counted else ""
 
 
 def with_margin(value: float, margin: float | None) -> str:
@@ -144,4 +144,4 @@ def describe(run: Run, console: Console) -> None:
     table.add_row("files", "\n".join(facts.files(run)))
     console.print(table)
     if run.config.get("scores"):
-        scores(*facts.scores(run), console)
+        scores(facts.scores(run), console)

@@ -33,6 +33,7 @@ with needs("tasks", "elman.tasks"):
     from elman.io.schema import validated
     from elman.options import Accelerator, checked
     from elman.report import facts, tables
+    from elman.report.shown import Scores
     from elman.tasks.classification import ClassificationCodec
     from elman.tasks.export_run import FORMATS_OF_RUNS, Exported, export_run
     from elman.tasks.hub import pull, push
@@ -41,7 +42,7 @@ with needs("tasks", "elman.tasks"):
     from elman.tasks.registry import get_task, options_of, task_of_run, training_of
     from elman.tasks.sampling_options import SamplingOptions
     from elman.tasks.supervised import SupervisedTask
-    from elman.tasks.task import Input, Loaded, Scores
+    from elman.tasks.task import Input, Loaded
     from elman.training.devices import find_device
     from elman.training.lightning_arguments import LightningArguments
     from elman.training.options import TrainingOptions
@@ -111,8 +112,7 @@ class Trained:
         A language model (`text`) has no test part: these are the scores on its validation part. Empty if the training
         was interrupted.
         """
-        config = self.run.config
-        return Scores(config.get("scores") or {}, config.get("margins") or {}, config.get("scored") or "")
+        return facts.scores(self.run)
 
     @property
     def classes_(self) -> NDArray[Any]:

@@ -23,8 +23,8 @@ if TYPE_CHECKING:
     from lightning.pytorch import Callback
     from lightning.pytorch.loggers import Logger
 
+    from elman.report.shown import Scores
     from elman.tasks.api import Trained
-    from elman.tasks.task import Scores
 
 ACCELERATOR = 'moves the model to "cpu", "gpu" or "mps", or where "auto" trains. None: a loaded model is on the CPU.'
 P = ParamSpec("P")

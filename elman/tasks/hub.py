@@ -12,7 +12,7 @@ from elman.extras import needs
 from elman.io.files import write_whole
 from elman.io.run_folder import Run
 from elman.report import facts
-from elman.report.tables import scored_on, with_margin
+from elman.report.tables import score_rows, scored_on
 
 if TYPE_CHECKING:
     from huggingface_hub import HfApi
@@ -113,13 +113,7 @@ def model_card(run: Run, repo_id: str, title: str, license: str | None = None) -
     """
     environment = Environment(undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True, autoescape=False)  # noqa: S701 - Markdown
     environment.filters |= {"cell": _cell}
-    task, (scores, margins, counted) = run.config["task"], facts.scores(run)
-
-    def extract(name: str, title: str) -> str:
-        value = scores[title].get(name)
-        return with_margin(value, margins.get(title, {}).get(name)) if value is not None else ""
-
-    environment.filters["extract"] = extract
+    task, scores = run.config["task"], facts.scores(run)
     settings = facts.settings(run)
     options = {name: value for name, value in settings["options"].items() if name not in settings["model"]}
     template = (resources.files("elman.tasks") / "model_card.md").read_text(encoding="utf-8")
@@ -131,9 +125,9 @@ def model_card(run: Run, repo_id: str, title: str, license: str | None = None) -
         tags=["elman", "recurrent-neural-network", str(run.config["model"]["cell"])],
         pipeline_tag=PIPELINES.get(task),
         license=license,
-        scores=scores,
-        note=scored_on(counted, any(margins.values())) if counted else "",
-        columns=list(dict.fromkeys(name for row in scores.values() for name in row)),
+        scores=score_rows(scores),
+        note=scored_on(scores),
+        columns=list(next(iter(scores.values()), ())),
         repo_id=repo_id,
         calls=CALLS.get(task, ("predict(inputs)",)),
         settings=settings | {"options": options},

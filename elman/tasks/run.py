@@ -336,7 +336,7 @@ def _conclude(
     console: Console,
     lightning: LightningArguments,
 ) -> None:
-    scores = task.score_run(run, model, prepared, outcome.best, console)
+    scores = task.score_run(run, model, prepared, console)
     part = "test" if "test" in prepared.facts else "validation"
     own_scores = {f"{part}/{name}": value for name, value in next(iter(scores.values())).items()}
     log_scores(run, own_scores, outcome.steps, lightning)

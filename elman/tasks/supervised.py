@@ -30,11 +30,11 @@ from elman.io.run_folder import Run
 from elman.io.schema import restoring
 from elman.io.terminal import note
 from elman.options import PARTS, Options
-from elman.report.shown import Missing, Sample
+from elman.report.shown import Missing, Sample, Scores
 from elman.tasks import streamed
 from elman.tasks.bootstrap import margins
 from elman.tasks.codec import Codec, check_model_args
-from elman.tasks.task import Input, Loaded, PreparedData, Scores, Task, check_steps, lines_of_stdin
+from elman.tasks.task import Input, Loaded, PreparedData, Task, check_steps, lines_of_stdin
 from elman.training.devices import device_of, to_device
 
 SPLIT = "split.csv"
@@ -336,7 +336,7 @@ class SupervisedTask(Task):
     # Scores.
 
     @override
-    def score_run(self, run: Run, model: nn.Module, data: PreparedData, best: float, console: Console) -> Scores:
+    def score_run(self, run: Run, model: nn.Module, data: PreparedData, console: Console) -> Scores:
         """Score on the test part, with the weights of the best validation."""
         codec, splits, options, seed = data.details
         model.load_state_dict(run.load_tensors("model"))

@@ -6,7 +6,6 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import chain
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any, NamedTuple, TextIO
 
 import torch
@@ -21,30 +20,10 @@ from elman.io.run_folder import Run
 from elman.io.schema import restoring, validated
 from elman.io.terminal import note
 from elman.options import MAX_LAYERS, PARTS, Options
-from elman.report.shown import Missing, Sample
+from elman.report.shown import Missing, Sample, Scores
 from elman.tasks.export_part import Exportable
 from elman.training.options import TrainingOptions
 from elman.training.trainable import Batches
-
-
-class Scores(dict[str, dict[str, float]]):
-    """Metrics by name, for the model first, then for each baseline, by title.
-
-    Attributes:
-        margins: half the width of the 95 % confidence interval of each metric, by title and name. Metrics without one
-            are left out.
-        counted: what the metrics were computed on: "180 images".
-    """
-
-    def __init__(
-        self,
-        rows: Mapping[str, dict[str, float]] = MappingProxyType({}),
-        margins: Mapping[str, dict[str, float]] = MappingProxyType({}),
-        counted: str = "",
-    ) -> None:
-        super().__init__(rows)
-        self.margins = dict(margins)
-        self.counted = counted
 
 
 @dataclass(frozen=True)
@@ -240,14 +219,13 @@ class Task(ABC):
         """
 
     @abstractmethod
-    def score_run(self, run: Run, model: nn.Module, data: PreparedData, best: float, console: Console) -> Scores:
+    def score_run(self, run: Run, model: nn.Module, data: PreparedData, console: Console) -> Scores:
         """Score the trained model and its baselines; save the baselines and the plots in the run folder.
 
         Args:
             run: the run; its weights are those of the best validation.
             model: the model with the weights of the last step.
             data: the training data.
-            best: the lowest validation loss.
             console: the console to print on.
         """
 

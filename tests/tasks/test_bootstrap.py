@@ -6,7 +6,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 
 from elman import tasks
 from elman.report import facts
@@ -23,16 +22,16 @@ def many_samples(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize("count", [50, 5000])  # below and above `MAX_DRAWN`
 def test_of_a_mean(count: int) -> None:
     x = np.random.default_rng(1).normal(size=count)
-    found = margins(lambda indices: {"mean": float(x[indices].mean())}, range(count))
-    assert found["mean"] == pytest.approx(1.96 * x.std() / math.sqrt(count), rel=0.15)
+    margin = margins(lambda indices: {"mean": float(x[indices].mean())}, range(count))
+    assert margin["mean"] == pytest.approx(1.96 * x.std() / math.sqrt(count), rel=0.15)
 
 
 def test_units_are_drawn_whole() -> None:
     """Ten copies of each number are no more than one of it."""
     x = np.random.default_rng(1).normal(size=50)
     copies, units = np.repeat(x, 10), np.repeat(np.arange(50), 10).tolist()
-    found = margins(lambda indices: {"mean": float(copies[indices].mean())}, units)
-    assert found["mean"] == pytest.approx(1.96 * x.std() / math.sqrt(50), rel=0.15)
+    margin = margins(lambda indices: {"mean": float(copies[indices].mean())}, units)
+    assert margin["mean"] == pytest.approx(1.96 * x.std() / math.sqrt(50), rel=0.15)
 
 
 def test_few_units_and_metrics_that_are_none() -> None:
@@ -52,7 +51,6 @@ def test_intervals_contain_the_truth() -> None:
 
 
 def test_a_run_has_margins_and_what_was_scored(elman: Command, tmp_path: Path) -> None:
-    torch.manual_seed(0)
     labels = np.arange(400) % 8
     bars = np.eye(8)[labels][:, None].repeat(4, 1) + np.random.default_rng(0).random((400, 4, 8))
     run = tasks.image.fit((bars / 2, labels), tmp_path / "run", hidden=4, epochs=1, batch=32)
@@ -62,9 +60,9 @@ def test_a_run_has_margins_and_what_was_scored(elman: Command, tmp_path: Path) -
     assert scores.margins[title].keys() == scores[title].keys()
     accuracy = scores[title]["accuracy"]
     assert scores.margins[title]["accuracy"] == pytest.approx(1.96 * math.sqrt(accuracy * (1 - accuracy) / 40), rel=0.2)
-    told = elman("info", run.run.path).out
-    assert "on 40 images; ± is the 95 % confidence interval" in told
-    assert f"±{scores.margins[title]['accuracy']:#.2g}".replace("0.", ".") in told
+    output = elman("info", run.run.path).out
+    assert "on 40 images; ± is the 95 % confidence interval" in output
+    assert f"±{scores.margins[title]['accuracy']:#.2g}".replace("0.", ".") in output
     assert elman("report", run.run.path).code == 0
     assert "On 40 images; ± is the 95 % confidence interval." in (run.run.path / "report.html").read_text()
     assert baselines
@@ -73,11 +71,11 @@ def test_a_run_has_margins_and_what_was_scored(elman: Command, tmp_path: Path) -
 def test_texts_are_drawn_in_blocks(elman: Command, file: Path, trained: Path, tmp_path: Path) -> None:
     long = tmp_path / "long.txt"
     long.write_text(file.read_text() * 8)
-    said = json.loads(elman("evaluate", trained, long, "--json").out)
-    assert said["scored"] == "31,999 tokens"
-    title = next(iter(said["scores"]))
-    score, margin = said["scores"][title], said["margins"][title]
+    result = json.loads(elman("evaluate", trained, long, "--json").out)
+    assert result["scored"] == "31,999 tokens"
+    title = next(iter(result["scores"]))
+    score, margin = result["scores"][title], result["margins"][title]
     assert 0 < margin["nats_per_token"] < 0.1 * score["nats_per_token"]
     ratio = margin["bits_per_character"] / margin["nats_per_token"]
     assert ratio == pytest.approx(1 / math.log(2), rel=1e-3)
-    assert facts.scores(tasks.load(trained).run)[2] == "399 tokens"
+    assert facts.scores(tasks.load(trained).run).counted == "399 tokens"

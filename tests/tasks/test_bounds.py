@@ -68,7 +68,7 @@ def test_n_grams_in_blocks(order: int, monkeypatch: pytest.MonkeyPatch) -> None:
     ids = np.random.default_rng(0).integers(0, 3, 500) ** 2 % 3
     whole = NgramBaseline(best(ids[:400], ids[400:], 3, order))
     expected = float(whole.model.nats(ids).sum())
-    for block in (1, 2, 7, 499, 1000):  # of which those that are no multiple of 100 are not used with blocks of it
+    for block in (1, 2, 7, 499, 1000):
         monkeypatch.setattr(of_text, "BLOCK_SIZE", block)
         nats, tokens = whole.nats(ids, 1)
         assert nats.sum() == pytest.approx(expected, rel=1e-12)

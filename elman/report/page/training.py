@@ -9,13 +9,11 @@ from elman.io.run_folder import Run
 from elman.report import columns, facts
 from elman.report.curves import limits
 from elman.report.page.charts import Axis, Chart, Line, level, lines
-from elman.report.shown import Missing, Shown
-from elman.report.tables import scored_on, with_margin
+from elman.report.shown import Missing, Scores, Shown
+from elman.report.tables import score_rows, scored_on
 from elman.training.metrics import COLUMNS
 
 STEP = Axis("training step", "step")
-
-Scores = dict[str, dict[str, float]]
 
 
 @dataclass(frozen=True)
@@ -125,17 +123,12 @@ def table(shown: Shown, run: Run) -> ReportTable | Missing:
     Raises:
         BadInput: if the scores in config.json are malformed.
     """
-    scores, margins, counted = facts.scores(run)
+    scores = facts.scores(run)
     if not scores:
         return Missing(f"No scores yet: the training has not ended. Resume it with: {run.resume_command}")
     units = list(next(iter(scores.values())))
-    rows = [
-        [title, *(with_margin(value, margins.get(title, {}).get(name)) for name, value in row.items())]
-        for title, row in scores.items()
-    ]
     head = ["", *(unit.replace("_", " ") for unit in units)]
-    line = scored_on(counted, any(margins.values())) if counted else ""
-    return ReportTable(_comparison(shown, scores), line, head, rows)
+    return ReportTable(_comparison(shown, scores), scored_on(scores), head, score_rows(scores))
 
 
 def _comparison(shown: Shown, scores: Scores) -> str:

@@ -14,8 +14,8 @@ from tokenizers import Tokenizer
 from elman.bptt import Stream
 from elman.data import tokenizers
 from elman.data.streams import streams
+from elman.report.shown import Scores
 from elman.tasks.bootstrap import margins
-from elman.tasks.task import Scores
 from elman.tasks.text.model import LanguageModel
 from elman.training.devices import device_of
 

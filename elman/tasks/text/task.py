@@ -25,9 +25,9 @@ from elman.flow import Recording, record
 from elman.io.files import STDIN, check_new, write_new
 from elman.io.run_folder import Run
 from elman.io.schema import restoring
-from elman.report.shown import Missing, Sample
+from elman.report.shown import Missing, Sample, Scores
 from elman.tasks.codec import check_model_args
-from elman.tasks.task import Generation, Loaded, PreparedData, Scores, Task
+from elman.tasks.task import Generation, Loaded, PreparedData, Task
 from elman.tasks.text import corpus as corpora
 from elman.tasks.text import sample, score, streamed
 from elman.tasks.text.baseline import NgramBaseline
@@ -101,7 +101,7 @@ class TextTask(Task):
         return tokenizer
 
     @override
-    def score_run(self, run: Run, model: nn.Module, data: PreparedData, best: float, console: Console) -> Scores:
+    def score_run(self, run: Run, model: nn.Module, data: PreparedData, console: Console) -> Scores:
         corpus: Corpus
         corpus, kind = data.details
         with console.status("fitting the n-gram baseline"):
