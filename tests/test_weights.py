@@ -139,7 +139,10 @@ def evaluated(kind: str, x: Array, nodes: list[dict[str, Array]]) -> Array:
         typed = [helper.make_tensor_value_info(name, TensorProto.DOUBLE, v.shape) for name, v in values.items()]
         out = [helper.make_tensor_value_info("Y", TensorProto.DOUBLE, None)]
         model = helper.make_model(helper.make_graph([made_node], op, typed, out))
-        returned: Any = ReferenceEvaluator(model).run(None, values)
+        try:
+            returned: Any = ReferenceEvaluator(model).run(None, values)
+        except NotImplementedError as error:  # of old versions of onnx, for two directions
+            pytest.skip(f"onnx itself: {error}")
         x = np.moveaxis(returned[0], 1, 2).reshape(T, B, -1)  # from (T, directions, B, H)
     return x
 
