@@ -24,6 +24,7 @@ SMALLEST = {
     "starlette": "serve",
     "optuna": "tune",
     "ray": "ray",
+    "holidays": "forecast",
 }
 
 

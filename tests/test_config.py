@@ -55,7 +55,7 @@ def test_the_command_line_overrides_the_file(elman: Command, file: Path, tmp_pat
 
 def test_defaults_are_those_of_the_task(elman: Command) -> None:
     found = printed(elman, "forecast", "a.csv")
-    assert (found["lr"], found["patience"], found["schedule"], found["minutes"]) == (1e-3, 4, "plateau", 60.0)
+    assert (found["lr"], found["patience"], found["schedule"], found["minutes"]) == (6e-3, 4, "plateau", 60.0)
     assert printed(elman, "forecast", "a.csv", "--epochs", 3)["schedule"] == "cosine"
 
 

@@ -5,13 +5,25 @@ from torch import Tensor
 from torch.nn.functional import softplus
 
 
-def ordered_quantiles(outputs: Tensor) -> Tensor:
-    """Convert outputs (..., 3) to three quantiles (..., 3) in ascending order.
+def ordered_quantiles(outputs: Tensor, median: int = 1) -> Tensor:
+    """Convert outputs (..., Q) to quantiles (..., Q) in ascending order.
 
-    The second output is the median; the others are distances from it, made positive by a softplus.
+    One output is the median; the others are distances from one quantile to the next, made positive by a softplus.
+
+    Args:
+        outputs: (..., Q), outputs of a network.
+        median: the index of the median.
+
+    >>> ordered_quantiles(torch.tensor([0.0, 1.0, 0.0, 0.0]))
+    tensor([0.3069, 1.0000, 1.6931, 2.3863])
     """
-    below, median, above = outputs.unbind(-1)
-    return torch.stack((median - softplus(below), median, median + softplus(above)), -1)
+    distances = softplus(outputs).unbind(-1)
+    quantiles = [outputs[..., median]]
+    for distance in distances[median + 1 :]:
+        quantiles.append(quantiles[-1] + distance)
+    for distance in reversed(distances[:median]):
+        quantiles.insert(0, quantiles[0] - distance)
+    return torch.stack(quantiles, -1)
 
 
 def pinball_loss(quantiles: Tensor, values: Tensor, levels: Tensor) -> Tensor:

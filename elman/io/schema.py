@@ -16,6 +16,7 @@ T = TypeVar("T")
 STRICT = ConfigDict(strict=True, extra="forbid", frozen=True, allow_inf_nan=False)
 MAX_INT = 2**31 - 1  # largest value of an integer option
 Size = Annotated[int, Field(ge=1)]
+Natural = Annotated[int, Field(ge=0)]
 BeamWidth = Annotated[int, Field(ge=1, le=1000)]  # a wider beam finds nothing better, and takes memory in proportion
 SampleRate = Annotated[int, Field(ge=1000, le=192_000)]  # in Hz
 Positive = Annotated[float, Field(gt=0)]

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 NAMES = (
     "text", "label", "path", "words", "column", "time", "time_format", "timezone", "target", "series", "covariates",
+    "future_covariates", "static_covariates",
     "decimal", "encoding", "quote", "skip_bad",
 )  # fmt: skip
 DECODING_NAMES = ("beam", "ngram_weight")  # fields of the codec too

@@ -16,16 +16,13 @@ folder, file = map(Path, sys.argv[1:])
 about = json.loads((folder / "export.json").read_text(encoding="utf-8"))
 model, settings = InferenceSession(folder / "model.onnx"), about["settings"]
 with file.open(newline="", encoding="utf-8") as opened:
-    rows = list(csv.DictReader(opened))[-settings["context"] :]
-values = np.array([[float(row[settings["target"]] or "nan") for row in rows]])
-time = np.array([row[settings["time"]] for row in rows], "datetime64[us]")
-future = time[-1] + (time[-1] - time[-2]) * np.arange(1, settings["horizon"] + 1)
-inputs = {
-    "values": values,
-    "lengths": np.array([len(rows)]),
-    "time": time[None].astype(np.int64),
-    "future_time": future[None].astype(np.int64),
-}
+    rows = list(csv.DictReader(opened))[-settings["past"] :]
+values = np.full((1, settings["past"]), np.nan)  # unknown before the first row
+values[0, settings["past"] - len(rows) :] = [float(row[settings["target"]] or "nan") for row in rows]
+before, last = np.array([row[settings["time"]] for row in rows[-2:]], "datetime64[us]")
+future = last + (last - before) * np.arange(1, settings["horizon"] + 1)
+time = last + (last - before) * np.arange(1 - settings["context"], settings["horizon"] + 1)
+inputs = {"values": values, "time": time[None].astype(np.int64)}
 names = {spec["name"] for spec in about["parts"]["model"]["inputs"]}  # no times where the calendar is no input
 [quantiles] = model.run(["quantiles"], {name: value for name, value in inputs.items() if name in names})
 print("time", *(f"quantile {level}" for level in settings["quantiles"]), sep=",")

@@ -101,9 +101,9 @@ DAMAGED: list[tuple[str, Damage, list[str]]] = [
     ("forecast", codec(scales={"value": 0.0}), ["codec.json", "scales.value: expected a number greater than 0, "
         "got 0.0"]),
     ("forecast", codec(means=[math.nan], spreads=[1.0]), ["codec.json", "means[0]: expected a number, got nan"]),
-    ("forecast", codec(pace=1), ["codec.json", "pace: unknown name, expected one of season, horizon"]),
+    ("forecast", codec(pace=1), ["codec.json", "pace: unknown name, expected one of season, second_season"]),
     ("forecast", codec(means=[1.0], cycles=[]), ["codec.json", "as many means as spreads, got 1 and 0"]),
-    ("forecast", within("config.json", "options", season=None), ["codec.json", "[4, 4, 28], where", "[None, 4, 28]"]),
+    ("forecast", within("config.json", "options", season=None), ["codec.json", "[4, 0, 4, 12], where", "[None, 0,"]),
     ("translate", codec(longest=None), ["codec.json", "longest", "None"]),
     ("translate", codec(beam="4"), ["codec.json", "beam", "'4'"]),
     ("translate", within("codec.json", "target", before=None), ["codec.json", "before", "a text", "None"]),

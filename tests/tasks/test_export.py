@@ -9,6 +9,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Sequence
+from datetime import date
 from pathlib import Path
 from typing import Any, get_args
 
@@ -29,6 +30,7 @@ from elman.tasks import Trained
 from elman.tasks.export_part import BATCH, STEPS, ExportPart
 from elman.tasks.export_run import FORMATS_OF_RUNS
 from elman.tasks.forecast.data import read_series
+from elman.tasks.forecast.export import DAY
 from elman.tasks.forecast.windows import window_at
 from elman.tasks.music.chain import link_notes
 from elman.tasks.music.model import Frames
@@ -134,9 +136,9 @@ def test_sentences(runs: dict[str, Trained]) -> None:
         close(P[: len(expected), b], expected)
 
 
-@pytest.mark.parametrize("season", [1, 5, 40])
-def test_windows(tmp_path: Path, season: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Scaling, gaps, seasons, calendar and covariates, for contexts of several lengths."""
+@pytest.mark.parametrize(("season", "scale"), [(1, "log"), (5, "linear"), (40, "log")])
+def test_windows(tmp_path: Path, season: int, scale: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Scaling, gaps, seasons, calendar, holidays and covariates, for pasts of several lengths."""
     random = np.random.default_rng(0)
     hours = np.datetime64("2024-01-01T00", "us") + np.arange(120) * np.timedelta64(3600_000_000, "us")
     values = 1e4 + 300 * np.sin(np.arange(120) / 4) + random.normal(size=120)
@@ -145,30 +147,30 @@ def test_windows(tmp_path: Path, season: int, monkeypatch: pytest.MonkeyPatch) -
     table = tmp_path / "data.csv"
     with table.open("w", newline="") as file:
         writer = csv.writer(file)
-        writer.writerow(["time", "value", "heat"])
+        writer.writerow(["time", "value", "heat", "sun"])
         for moment, value in zip(hours, values, strict=True):
             heat = "" if random.random() < 0.1 else f"{random.normal() + 20}"
-            writer.writerow([moment.item().isoformat(), "" if np.isnan(value) else value, heat])
-    sizes = {"season": season, "horizon": 7, "context": 30, "time": "time", "target": "value", "covariates": "heat"}
-    monkeypatch.setitem(DATA, "forecast", ([table], sizes))
+            writer.writerow([moment.item().isoformat(), "" if np.isnan(value) else value, heat, random.normal()])
+    options = {"season": season, "second_season": 2 * season, "horizon": 7, "context": 30, "scale": scale}
+    options |= {"time": "time", "target": "value", "covariates": "heat", "future_covariates": "sun", "holidays": "DE"}
+    monkeypatch.setitem(DATA, "forecast", ([table], options))
     trained = tasks.load(made("forecast", tmp_path / "run"))
     randomize(trained)
     [series] = read_series([table], trained._loaded.options)
-    windows = [window_at(series, origin, trained._loaded.options.sizes) for origin in (30, 33, 36, 37, 62, 76, 110)]
-    windows += [
-        window_at(series, origin, trained._loaded.options.sizes) for origin in range(max(min(season, 29), 2), 29)
-    ]
+    sizes = trained.codec.sizes
+    windows = [window_at(series, origin, sizes) for origin in (*range(sizes.min_context, 29), 33, 36, 37, 62, 76, 110)]
     expected = trained.codec.predict(trained.model.requires_grad_(False), trained.codec.batch(windows))
-    past = torch.full((len(windows), 30), 9.0, dtype=torch.float64)
-    time, future = torch.zeros(len(windows), 30, dtype=torch.long), torch.zeros(len(windows), 7, dtype=torch.long)
-    heats = torch.full((len(windows), 30, 1), 5.0, dtype=torch.float64)
-    lengths = torch.tensor([window.origin - window.begin for window in windows])
-    for b, (window, C) in enumerate(zip(windows, lengths.tolist(), strict=True)):
-        past[b, :C] = torch.from_numpy(window.context)
-        moments = torch.from_numpy(series.grid.moments(np.arange(window.begin, window.origin + 7)))
-        time[b, :C], future[b] = moments[:C], moments[C:]
-        heats[b, :C] = torch.from_numpy(series.covariates[window.begin : window.origin])
-    inputs = {"values": past, "lengths": lengths, "time": time, "future_time": future, "covariates": heats}
+    past = torch.full((len(windows), sizes.past), torch.nan, dtype=torch.float64)
+    times = torch.zeros(len(windows), 37, dtype=torch.long)
+    heats, suns = (torch.full((len(windows), n, k), torch.nan, dtype=torch.float64) for n, k in ((30, 1), (37, 2)))
+    for b, window in enumerate(windows):
+        past[b, sizes.past - len(window.past) :] = torch.from_numpy(window.past)
+        times[b] = torch.from_numpy(series.moments(window.origin - 30, window.origin + 7))
+        suns[b, :, 1] = (times[b] // DAY == date(2024, 1, 1).toordinal() - date(1970, 1, 1).toordinal()).double()
+        C = min(window.origin, 30)
+        heats[b, 30 - C :] = torch.from_numpy(series.covariates[window.origin - C : window.origin])
+        suns[b, 30 - C :, :1] = torch.from_numpy(series.future_covariates[window.origin - C : window.origin + 7])
+    inputs = {"values": past, "time": times, "covariates": heats, "future_covariates": suns}
     part = parts(trained)["model"]
     assert [spec.name for spec in part.inputs] == list(inputs)
     np.testing.assert_allclose(part.run(inputs)["quantiles"], np.stack(expected), rtol=1e-6)

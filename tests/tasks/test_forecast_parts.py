@@ -12,17 +12,21 @@ import numpy as np
 import polars as pl
 import pytest
 import torch
+from pydantic import ValidationError
 from sklearn.metrics import mean_absolute_error, mean_pinball_loss
 
 from elman.baselines import forecast as baselines
 from elman.data.examples import Example
 from elman.data.time_index.clock import TimeStep
 from elman.errors import BadInput
-from elman.tasks.forecast.data import Series, Window, read_series, scale
+from elman.tasks.forecast.data import Series, Window, ends_to_csv, read_series, scale
+from elman.tasks.forecast.encoding import Scaling
+from elman.tasks.forecast.holidays import calendar as calendar_of
 from elman.tasks.forecast.model import QUANTILES, ForecastNetwork
 from elman.tasks.forecast.options import ForecastOptions
+from elman.tasks.forecast.seasons import found_lags, found_seasons
 from elman.tasks.forecast.task import TASK
-from elman.tasks.forecast.windows import ForecastCodec, find_windows, split_windows, thin_windows, window_at
+from elman.tasks.forecast.windows import ForecastCodec, find_windows, split_windows, window_at
 from tests.tolerances import close
 
 OPTIONS = ForecastOptions(time="t", target="y", season=4, horizon=3, context=12)
@@ -122,10 +126,10 @@ def test_the_split_is_by_time_and_nothing_leaks() -> None:
     """Over series that begin at different times: what is learned from ends before what is validated on begins."""
     early, late = (replace(s, covariates=s.values[:, None] ** 2) for s in (made(80), made(50, seed=1)))
     late = replace(late, name="late", grid=replace(late.grid, start=late.grid.start + 40 * late.grid.clock.size))
-    found = [w for s in (early, late) for w in find_windows(s, SIZES)]
+    found = find_windows([early, late], SIZES)
     numbers = split_windows(found, ["validation", "test"])
     times = {
-        name: np.array([w.series.grid.moments(np.array([w.origin, w.origin + 2])) for w in (found[i] for i in at)])
+        name: np.array([w.series.moments(w.origin, w.origin + 3) for w in (found[i] for i in at)])
         for name, at in numbers.items()
     }
     assert times["train"].max() < times["validation"].min()
@@ -133,12 +137,12 @@ def test_the_split_is_by_time_and_nothing_leaks() -> None:
     known = np.sort(np.concatenate([s.grid.moments(np.arange(len(s.values))) for s in (early, late)]))
     assert (known < times["test"].min()).mean() == pytest.approx(0.8, abs=0.02)
     assert (known < times["validation"].min()).mean() == pytest.approx(0.7, abs=0.02)
-    codec = ForecastCodec.fit_windows([found[i] for i in numbers["train"]], SIZES)
+    codec = ForecastCodec.fit_windows([found[i] for i in numbers["train"]], OPTIONS)
     changed = early.values.copy()
     changed[early.grid.moments(np.arange(80)) >= times["validation"].min()] = 1e6
     other = replace(early, values=changed, covariates=changed[:, None] ** 2)
     again = [replace_series(w, other) if w.series is early else w for w in found]
-    assert ForecastCodec.fit_windows([again[i] for i in numbers["train"]], SIZES) == codec
+    assert ForecastCodec.fit_windows([again[i] for i in numbers["train"]], OPTIONS) == codec
 
 
 def replace_series(window: Window, other: Series) -> Window:
@@ -150,7 +154,7 @@ def test_the_network_reads_nothing_of_the_future() -> None:
     rows = table([past.stamp(i) for i in range(60)], past.values.tolist(), wind=np.arange(60.0))
     options = OPTIONS.model_copy(update={"covariates": "wind"})
     (whole,) = read_series(rows, options)
-    codec = ForecastCodec.fit_windows(find_windows(whole, SIZES), SIZES)
+    codec = ForecastCodec.fit_windows(find_windows([whole], SIZES), options)
     at = 30
     blind = replace(whole, values=np.where(np.arange(60) < at, whole.values, 77.0))
     blind = replace(blind, covariates=np.where(np.arange(60)[:, None] < at, whole.covariates, 77.0))
@@ -165,31 +169,32 @@ def test_the_network_reads_nothing_of_the_future() -> None:
 def test_windows_need_something_known_on_both_sides() -> None:
     hole = made(40)
     hole.values[10:30] = np.nan
-    found = find_windows(hole, SIZES)
-    assert all(np.isfinite(w.context).any() and np.isfinite(w.future).any() for w in found)
+    found = find_windows([hole], SIZES)
+    assert all(np.isfinite(w.past[-12:]).any() and np.isfinite(w.future).any() for w in found)
     assert {w.origin for w in found} == {o for o in range(4, 38) if o <= 9 or o >= 31}  # of 12 steps, one is known
 
 
+def network(codec: ForecastCodec) -> ForecastNetwork:
+    model = ForecastNetwork(codec.encoder.size, 3, codec.regression, codec.is_log, hidden=5).eval()
+    torch.nn.init.normal_(model.output.weight, std=0.1)
+    return model
+
+
 def test_windows_side_by_side_are_those_one_by_one() -> None:
-    """Also where they are of different lengths."""
-    codec = ForecastCodec.fit_windows(find_windows(made(), SIZES), SIZES)
-    model = ForecastNetwork(codec.inputs, 3, hidden=5)
-    torch.nn.init.normal_(model.output.weight)
-    some = [window_at(made(), origin, SIZES) for origin in (20, 5, 9)]
-    batch = codec.batch(some)
-    assert batch.lengths is not None
-    together = model(batch.steps, batch.lengths)
+    """Also where their pasts are of different lengths."""
+    codec = ForecastCodec.fit_windows(find_windows([made()], SIZES), OPTIONS)
+    model, some = network(codec), [window_at(made(), origin, SIZES) for origin in (40, 5, 9)]
+    together = model(codec.batch(some).steps)
     for i, window in enumerate(some):
-        alone = codec.batch([window])
-        assert alone.lengths is None
-        close(together[i], model(alone.steps)[0], "outputs")
+        close(together[i], model(codec.batch([window]).steps)[0], "outputs")
 
 
 def test_many_windows_are_thinned_at_all_places_in_the_season(monkeypatch: pytest.MonkeyPatch) -> None:
-    found = find_windows(made(200), SIZES)
+    both = [made(120), made(90, seed=1)]
+    every = find_windows(both, SIZES)
     monkeypatch.setattr("elman.tasks.forecast.windows.MAX_WINDOWS", 55)
-    some = thin_windows(found, 4)
-    assert len(some) <= 55
+    some = find_windows(both, SIZES)
+    assert [(w.series.name, w.origin) for w in some] == [(w.series.name, w.origin) for w in every[::5]]
     assert {w.origin % 4 for w in some} == {0, 1, 2, 3}
 
 
@@ -214,8 +219,8 @@ def test_baselines_by_hand() -> None:
 def test_measures_beside_those_of_scikit_learn() -> None:
     """MASE is the mean absolute error over that of the seasonal naive forecast in training."""
     s = made(gaps=0.1)
-    found = find_windows(s, SIZES)
-    codec = ForecastCodec.fit_windows(found[:30], SIZES)
+    found = find_windows([s], SIZES)
+    codec = ForecastCodec.fit_windows(found[:30], OPTIONS)
     learned = s.values[: found[29].origin + 3]
     unit = np.nanmean(np.abs(learned[4:] - learned[:-4]))
     some = found[30:]
@@ -231,12 +236,12 @@ def test_measures_beside_those_of_scikit_learn() -> None:
     assert got["smape"] == pytest.approx(np.mean(200 * abs(y - q[:, 1]) / (abs(y) + abs(q[:, 1]))))
 
 
-def test_the_loss_of_the_training_is_the_score() -> None:
+@pytest.mark.parametrize("form", ["log", "linear"])
+def test_the_loss_of_the_validation_is_the_score(form: Any) -> None:
     """Summed over what is known alone, in units of the series."""
-    found = find_windows(made(gaps=0.2), SIZES)
-    codec = ForecastCodec.fit_windows(found, SIZES)
-    model = ForecastNetwork(codec.inputs, 3, hidden=5).eval()
-    torch.nn.init.normal_(model.output.weight)
+    found = find_windows([made(gaps=0.2)], SIZES)
+    codec = ForecastCodec.fit_windows(found, OPTIONS.model_copy(update={"scale": form}))
+    model = network(codec)
     batch = codec.batch(found)
     with torch.no_grad():
         loss, count, _ = model.loss(batch)
@@ -245,21 +250,31 @@ def test_the_loss_of_the_training_is_the_score() -> None:
     assert float(loss / count) == pytest.approx(TASK.metrics(codec, said, found)["scaled_pinball"], rel=1e-5)
 
 
-def test_a_new_network_begins_with_the_last_value() -> None:
-    found = find_windows(made(), SIZES)
-    codec = ForecastCodec.fit_windows(found, SIZES)
+@pytest.mark.parametrize("form", ["log", "linear"])
+def test_a_new_network_begins_with_a_regression(form: Any) -> None:
+    """On the last value and the seasons before: nearer than each of them alone."""
+    found = find_windows([made(300)], SIZES)
+    codec = ForecastCodec.fit_windows(found, OPTIONS.model_copy(update={"scale": form}))
+    model = ForecastNetwork(codec.encoder.size, 3, codec.regression, codec.is_log).eval()
     with torch.no_grad():
-        said = codec.predict(ForecastNetwork(codec.inputs, 3).eval(), codec.batch(found))
-    np.testing.assert_allclose(
-        np.stack(said)[:, :, 1],
-        np.stack([baselines.naive(window.context, window.horizon, 4) for window in found]),
-        rtol=1e-6,
-    )
+        forecasts = np.stack(codec.predict(model, codec.batch(found)))[:, :, 1]
+    futures = np.stack([window.future for window in found])
+    rules = baselines.naive, baselines.seasonal_naive
+    errors = [np.abs(np.stack([rule(w.past, 3, 4) for w in found]) - futures).mean() for rule in rules]
+    assert np.abs(forecasts - futures).mean() < 0.9 * min(errors)
+
+
+def test_values_are_relative_to_what_the_next_ones_are_near() -> None:
+    walk = np.random.default_rng(0).normal(size=300).cumsum()
+    season = 5 + 3 * np.sin(np.arange(300) * np.pi / 2) + 0.1 * walk
+    for values, center in ((walk, "last value"), (season, "last season")):
+        found = find_windows([one(list(range(300)), list(values))], SIZES)
+        assert ForecastCodec.fit_windows(found, OPTIONS).center == center
 
 
 def test_intervals_of_baselines_hold_as_much_as_they_should() -> None:
-    found = [Example(window, window) for window in find_windows(made(400), SIZES)]
-    codec = ForecastCodec.fit_windows([example.input for example in found], SIZES)
+    found = [Example(window, window) for window in find_windows([made(400)], SIZES)]
+    codec = ForecastCodec.fit_windows([example.input for example in found], OPTIONS)
     for rule in TASK.fit_baselines(codec, found, OPTIONS, 0):
         got = TASK.metrics(codec, rule.predict(found), [example.target for example in found])
         assert got["coverage"] == pytest.approx(0.8, abs=0.02)
@@ -299,3 +314,147 @@ def test_the_line_that_is_wrong_is_told(tmp_path: Path) -> None:
 def test_numbers_alone_are_no_table() -> None:
     with pytest.raises(BadInput, match=r"expected a table with the columns 't' and 'y' .*, got only numbers"):
         read_series([1.0, 2.0, 3.0], JSON_OPTIONS)
+
+
+def test_seasons_are_those_of_the_calendar_or_of_the_values() -> None:
+    noise, day, week = np.random.default_rng(0), np.tile([1, 2, 6, 3], 140), np.repeat([9, 9, 9, 9, 9, 3, 1], 4)
+    values = day[:500] * np.tile(week, 20)[:500] + noise.normal(0, 0.5, 500)
+    hours = [datetime(2024, 1, 1) + timedelta(hours=6 * i) for i in range(500)]
+    assert [steps for steps, _ in found_seasons([one(hours, list(values))], TimeStep.parse("6h"))] == [4, 28]
+    assert [steps for steps, _ in found_seasons([one(hours, list(day[:500]))], TimeStep.parse("6h"))] == [4]
+    assert [steps for steps, _ in found_seasons([one(list(range(500)), list(values))], TimeStep.parse("1"))] == [4, 28]
+    walks = [one(list(range(90)), list(noise.normal(size=90).cumsum())) for _ in range(5)]
+    assert found_seasons(walks, TimeStep.parse("1")) == [(1, "none, because time stamps are numbers")]
+    assert found_lags([np.full(50, 3.0), np.array([1.0])]) == []
+
+
+def test_parts_of_series_without_dates_are_counted_from_the_end_of_each() -> None:
+    """Series of different lengths, of which the shorter would else be in the training part alone."""
+    both = [one(list(range(count)), list(range(count))) for count in (100, 20)]
+    found = find_windows(both, SIZES)
+    numbers = split_windows(found, ["validation", "test"])
+    ends = {name: {found[i].origin + 3 - len(found[i].series.values) for i in at} for name, at in numbers.items()}
+    assert max(ends["test"]) == 0
+    assert {found[i].series for i in numbers["test"]} == {found[i].series for i in numbers["validation"]} == set(both)
+    of_short = [found[i].origin for i in numbers["test"] if found[i].series is both[1]]
+    assert of_short == [16, 17]  # a fifth of 20 steps
+    assert [found[i].origin for i in numbers["validation"] if found[i].series is both[1]] == [13]  # at least a horizon
+
+
+def test_features_are_values_of_seasons_before() -> None:
+    """By hand: on a linear scale, with a second season whose level has changed."""
+    options = OPTIONS.model_copy(update={"second_season": 8, "context": 4, "scale": "linear"})
+    values = np.random.default_rng(0).normal(5, 1, 40)
+    (window,) = [w for w in find_windows([one(list(range(40)), list(values))], options.sizes) if w.origin == 35]
+    codec = replace(ForecastCodec.fit_windows([window], options), center="last season")
+    batch = codec.batch([window])
+    floor, center, spread = (float(part[0, 0]) for part in batch.scaling)
+    z = (values - center) / spread
+    past = values[35 - 28 : 35]
+    assert (floor, center, spread) == pytest.approx((0.01 * past.mean(), past[-4:].mean(), past.std()))
+    rows = batch.steps[:, 0].numpy()
+    assert rows[:, 0] == pytest.approx([*z[31:35], 0, 0, 0])
+    assert rows[:, 1].tolist() == [1, 1, 1, 1, 0, 0, 0]
+    assert rows[:, 2] == pytest.approx(np.full(7, z[34]), abs=1e-6)
+    assert rows[:, 3] == pytest.approx([*z[27:31], *z[31:34]])
+    means = [[z[i - 4 * k] for k in range(1, 8) if i - 4 * k >= 7] for i in range(31, 38)]
+    assert rows[:, 4] == pytest.approx([np.mean(row) for row in means], abs=1e-6)
+    change = z[31:35].mean() - z[23:27].mean()
+    assert rows[:, 5] == pytest.approx([*z[23:27], *z[27:30] + change], abs=1e-6)
+    assert rows[:, 6] == pytest.approx(z[23:30])
+    means = [[z[i - 8 * k] for k in (1, 2, 3) if i - 8 * k >= 7] for i in range(31, 38)]
+    assert rows[:, 7] == pytest.approx([np.mean(row) for row in means], abs=1e-6)
+    unit = np.abs(past[4:] - past[:-4]).mean()
+    assert rows[:, 8] == pytest.approx(np.full(7, np.log(spread / unit)), abs=1e-6)
+
+
+def test_features_of_gaps_are_the_values_that_fill_them() -> None:
+    values = made(40, gaps=0.3).values
+    options = OPTIONS.model_copy(update={"scale": "linear"})
+    windows = find_windows([one(list(range(40)), list(values))], options.sizes)
+    codec = ForecastCodec.fit_windows(windows, options)
+    window = next(w for w in windows if w.origin == 33)
+    batch = codec.batch([window])
+    _, center, spread = (float(part[0, 0]) for part in batch.scaling)
+    last, known = baselines.fill_gaps(window.past, 4)[-12:], ~np.isnan(window.past[-12:])
+    assert batch.steps[:12, 0, 0].numpy() * spread + center == pytest.approx(last, rel=1e-5)
+    assert batch.steps[:12, 0, 1].bool().tolist() == known.tolist()
+
+
+def test_a_scale_is_logarithmic_where_values_vary_with_their_level() -> None:
+    noise, level = np.random.default_rng(0).normal(size=300), np.exp(np.sin(np.arange(300) / 20))
+    multiplied, added = level * np.exp(0.1 * noise), 2 + level + 0.1 * noise
+    for values, is_log in ((multiplied, True), (added, False), (multiplied - multiplied.mean(), False)):
+        found = find_windows([one(list(range(300)), list(values))], SIZES)
+        assert ForecastCodec.fit_windows(found, OPTIONS).is_log is is_log
+    codec = ForecastCodec.fit_windows(found, OPTIONS.model_copy(update={"scale": "log"}))
+    scaling = Scaling(*map(torch.from_numpy, codec.batch(found[-1:]).scaling))
+    values = torch.tensor([[-3.0, 0.0, 1e-9, 2.0, 1e9]], dtype=torch.float64)
+    close(scaling.restore(scaling.standardize(values, True), True), values, "outputs")
+
+
+def test_covariates_that_are_known_in_advance_or_describe_a_series(capsys: pytest.CaptureFixture[str]) -> None:
+    rows = table(
+        [*range(30), *range(30)], [*map(float, range(27)), None, None, None, *map(float, range(30))],
+        name=["a"] * 30 + ["b"] * 30, sun=[*range(60)], kind=["inn"] * 30 + ["bar"] * 30, rooms=["4"] * 30 + ["8"] * 30,
+    )  # fmt: skip
+    options = OPTIONS.model_copy(
+        update={"series": "name", "future_covariates": "sun", "static_covariates": "kind,rooms", "scale": "linear"}
+    )
+    both = read_series(rows, options)
+    assert [len(s.values) for s in both] == [27, 30]
+    assert both[0].future_covariates[:, 0].tolist() == list(range(30))
+    codec = ForecastCodec.fit_windows(find_windows(both, options.sizes), options)
+    assert codec.static == [["bar", "inn"], (6.0, 2.0)]
+    batch = codec.batch([TASK.parse_input(both[0], options).input])
+    suns = (np.arange(15, 30) - codec.future_means[0]) / codec.future_spreads[0]
+    assert batch.steps[:, 0, -4].numpy() == pytest.approx(suns)
+    assert batch.steps[7, 0, -3:].tolist() == [0, 1, -1]
+    with pytest.raises(
+        BadInput, match="'sun' for 3 steps after the last value, up to 32, got 0; add rows without a tar"
+    ):
+        TASK.parse_input(both[1], options)
+    stored = ends_to_csv(both, options.model_copy(update={"series": "name"}))
+    assert stored.splitlines()[0] == "series,time,target,future 0,static 0,static 1"
+    wrong = rows.with_columns(kind=pl.col("sun").cast(pl.String))
+    with pytest.raises(
+        BadInput, match="--static-covariates: expected one value of 'kind' in all rows of a series, got"
+    ):
+        read_series(wrong, options)
+    with pytest.raises(
+        BadInput, match="--future-covariates: expected columns without another use, got 'y', which is o"
+    ):
+        read_series(rows, options.model_copy(update={"future_covariates": "y"}))
+
+
+def test_holidays_are_known_in_advance() -> None:
+    days = one([date(2023, 12, 1) + timedelta(days=i) for i in range(60)], list(range(60)))
+    options = OPTIONS.model_copy(update={"holidays": "DE", "context": 12})
+    codec = ForecastCodec.fit_windows(find_windows([days], options.sizes), options)
+    batch = codec.batch([window_at(days, 30, options.sizes)])  # from December 31
+    assert batch.steps[:, 0, -1].tolist() == [0] * 6 + [1, 1] + [0] * 5 + [1, 0]  # 25th, 26th and January 1
+    with pytest.raises(BadInput, match="--holidays: expected a country, as DE, US or US-CA, got 'XX'"):
+        calendar_of("XX")
+    with pytest.raises(BadInput, match="--holidays: expected a part of DE, got 'DE-XX'"):
+        calendar_of("DE-XX")
+
+
+def test_quantiles_of_ones_own() -> None:
+    options = OPTIONS.model_copy(update={"quantiles": "0.05,0.25,0.95"})
+    found = [Example(window, window) for window in find_windows([made(200)], SIZES)]
+    codec = ForecastCodec.fit_windows([example.input for example in found], options)
+    assert codec.levels == [0.05, 0.25, 0.5, 0.95]
+    model = ForecastNetwork(**codec.model_args(options))
+    with torch.no_grad():
+        [forecast] = codec.predict(model, codec.batch([found[0].input]))
+    row, *_ = codec.to_rows(1, "", found[0], forecast)
+    assert list(row) == ["series", "time", "median", "low", "high", "0.25"]
+    assert row["low"] <= row["0.25"] <= row["median"] <= row["high"]
+    for rule in TASK.fit_baselines(codec, found, options, 0):
+        forecasts = np.stack(rule.predict(found))
+        assert forecasts.shape == (len(found), 3, 4)
+        assert (np.diff(forecasts) >= 0).all()
+    for wrong in ("", "0.1,x", "1.5", "0,0.5"):
+        with pytest.raises(ValidationError, match="expected"):
+            ForecastOptions(quantiles=wrong)
+    assert ForecastOptions(quantiles=[0.2, 0.8]).quantiles == "0.2,0.8"  # type: ignore[arg-type]

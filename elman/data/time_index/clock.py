@@ -1,14 +1,10 @@
 """Time steps: their length and their seasons."""
 
 import re
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-import numpy as np
-from numpy.typing import NDArray
-
-from elman.data.time_index.zone import DAY, HOUR, MINUTE, Moments
+from elman.data.time_index.zone import DAY, HOUR, MINUTE
 from elman.errors import BadInput
 
 SECOND = 1_000_000
@@ -98,6 +94,17 @@ class TimeStep:
             return 1, f"none, because {name} is not a whole number of steps"
         return season, name if season > 1 else f"none, because a step lasts {name}"
 
+    @property
+    def second_seasonal(self) -> tuple[int, str]:
+        """Number of steps in a second season, and its name; 1 if there is none.
+
+        It is a week where the first season is a day, and a year where that is a week.
+        """
+        season, name = self.seasonal
+        if name == "a day":
+            return 7 * season, "a week"
+        return (round(12 * MONTH / self.length), "a year") if name == "a week" else (1, "none")
+
     def _cycle(self) -> tuple[float, str]:
         if self.unit == "mo":
             return (12 / self.size, "a year") if self.size <= 12 else (1, "a year or more")
@@ -120,10 +127,3 @@ def cycles(clock: TimeStep, span: int) -> list[Cycle]:
     if not clock.unit:
         return []
     return [name for name, length in CYCLES.items() if clock.length < length and span >= 2 * length]
-
-
-def phases(moments: Moments, names: Sequence[Cycle]) -> NDArray[np.float32]:
-    """Return the position of moments in cycles, as sines and cosines (N, 2 * cycles)."""
-    angles = [2 * np.pi * (moments % CYCLES[name]) / CYCLES[name] for name in names]
-    waves = [function(angle) for angle in angles for function in (np.sin, np.cos)]
-    return np.stack(waves, 1).astype(np.float32) if waves else np.zeros((len(moments), 0), np.float32)

@@ -10,19 +10,18 @@ from typing_extensions import override
 from elman.baselines.forecast import RULES, Values
 from elman.data.examples import Example
 from elman.tasks.forecast.data import Window
-from elman.tasks.forecast.model import QUANTILES
-from elman.tasks.forecast.options import ForecastOptions
+from elman.tasks.forecast.options import MEDIAN, ForecastOptions
 from elman.tasks.forecast.windows import ForecastCodec
 from elman.tasks.supervised import Baseline
 
 
 class Rule(Baseline):
-    """A rule of `RULES` as the median, with an interval from the quantiles of its training errors.
+    """A rule of `RULES` as the median, with the quantiles of its training errors around it.
 
     Args:
         title: the name of the rule in `RULES`.
         codec: the fitted codec.
-        errors: the lowest and the highest error quantile at each step of the horizon, in units of the series, (F, 2).
+        errors: the error quantiles at each step of the horizon, in units of the series, (F, Q); 0 for the median.
     """
 
     def __init__(self, title: str, codec: ForecastCodec, errors: Values) -> None:
@@ -35,17 +34,18 @@ class Rule(Baseline):
             (example.target.future - _median(title, example.input, codec)) / codec.scale(example.input.series)
             for example in train
         ]
-        return cls(title, codec, np.nanquantile(np.stack(errors), (QUANTILES[0], QUANTILES[-1]), axis=0).T)
+        quantiles = np.nanquantile(np.stack(errors), codec.levels, axis=0).T
+        signs = np.sign(np.array(codec.levels) - MEDIAN)  # of errors below and above the median
+        return cls(title, codec, np.where(quantiles * signs > 0, quantiles, 0))
 
     @override
     def predict(self, examples: Sequence[Example]) -> list[Any]:
-        """Predict quantiles (F, 3) for each example."""
+        """Predict quantiles (F, Q) for each example."""
         return [self._quantiles(example.input) for example in examples]
 
     def _quantiles(self, window: Window) -> Values:
         median = _median(self.title, window, self._codec)
-        low, high = self._codec.scale(window.series) * self._errors.T
-        return np.column_stack((np.minimum(median + low, median), median, np.maximum(median + high, median)))
+        return np.asarray(median[:, None] + self._codec.scale(window.series) * self._errors)
 
     @override
     def tensors(self) -> dict[str, torch.Tensor]:
@@ -53,7 +53,7 @@ class Rule(Baseline):
 
 
 def _median(title: str, window: Window, codec: ForecastCodec) -> Values:
-    return RULES[title](window.context, window.horizon, codec.season)
+    return RULES[title](window.past, window.horizon, codec.season)
 
 
 def rule_titles(codec: ForecastCodec) -> list[str]:
@@ -73,6 +73,6 @@ def load_baselines(codec: ForecastCodec, tensors: Mapping[str, torch.Tensor]) ->
     """Load the baselines from their tensors."""
     errors = {title: tensors[title].numpy() for title in rule_titles(codec)}
     for title, values in errors.items():
-        if values.shape != (codec.horizon, 2):
+        if values.shape != (codec.horizon, len(codec.levels)):
             raise ValueError(f"{title} of shape {values.shape}")
     return [Rule(title, codec, values) for title, values in errors.items()]

@@ -9,9 +9,9 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from elman.data.time_index.clock import Cycle, TimeStep, phases
+from elman.data.time_index.clock import TimeStep
 from elman.data.time_index.grid import Grid, clock_by, shown
-from elman.data.time_index.zone import Zone
+from elman.data.time_index.zone import Moments, Zone
 from elman.errors import BadInput
 from elman.io.files import check_regular
 from elman.io.terminal import note
@@ -34,9 +34,11 @@ class Series:
     Args:
         name: the name of the series.
         values: (N,), NaN in gaps.
-        covariates: (N, K), NaN in gaps.
+        covariates: those whose future is unknown, (N, K), NaN in gaps.
         grid: the time stamps of the steps.
         learned: the name of this series in the training data; None if it is not part of them.
+        future_covariates: those whose future is known, (N + M, L), NaN in gaps; M steps after the last value.
+        static_covariates: texts that describe the series.
     """
 
     name: str
@@ -44,10 +46,10 @@ class Series:
     covariates: Values
     grid: Grid
     learned: str | None = None
+    future_covariates: Values = field(default_factory=lambda: np.zeros((0, 0)))
+    static_covariates: tuple[str, ...] = ()
     _units: dict[int, float] = field(default_factory=dict, init=False, repr=False)
-    _phases: dict[tuple[int, tuple[str, ...]], NDArray[np.float32]] = field(
-        default_factory=dict, init=False, repr=False
-    )
+    _moments: dict[str, tuple[int, Moments]] = field(default_factory=dict, init=False, repr=False)
 
     def stamp(self, step: int) -> str:
         """Return the time stamp of a step, which may lie after the end."""
@@ -59,13 +61,14 @@ class Series:
             self._units[season] = scale(self.values, season)
         return self._units[season]
 
-    def phases(self, begin: int, end: int, cycles: Sequence[Cycle]) -> NDArray[np.float32]:
-        """Return the calendar features of steps: sines and cosines, (end - begin, 2 * cycles)."""
-        length = max(end, len(self.values))
-        features = self._phases.get((length, tuple(cycles)))
-        if features is None:
-            features = self._phases[length, tuple(cycles)] = phases(self.grid.moments(np.arange(length)), cycles)
-        return features[begin:end]
+    def moments(self, begin: int, end: int) -> Moments:
+        """Return the local times of steps, which may lie before the beginning or after the end, (end - begin,)."""
+        first, cached = self._moments.get("", (0, np.zeros(0, np.int64)))
+        if begin < first or end > first + len(cached):
+            first, last = min(begin, first), max(end, first + len(cached), len(self.values))
+            cached = self.grid.moments(np.arange(first, last))
+            self._moments[""] = first, cached
+        return cached[begin - first : end - first]
 
     def agrees(self, other: "Series") -> bool:
         """Return whether two series have the same values at the time stamps that they share.
@@ -74,7 +77,7 @@ class Series:
         """
         if other.grid.clock != self.grid.clock:
             return False
-        moments, other_moments = (series.grid.moments(np.arange(len(series.values))) for series in (self, other))
+        moments, other_moments = (series.moments(0, len(series.values)) for series in (self, other))
         _, indices, other_indices = np.intersect1d(moments, other_moments, return_indices=True)
         a, b = self.values[indices], other.values[other_indices]
         known = ~(np.isnan(a) | np.isnan(b))
@@ -85,11 +88,11 @@ class Series:
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Window:
-    """A part of a series: a context of past values, and the horizon after it.
+    """A part of a series: past values, and the horizon after them.
 
     Args:
         series: the series.
-        begin: the first step of the context.
+        begin: the first step of the past.
         origin: the first step of the horizon.
         horizon: the number of steps to forecast.
     """
@@ -100,8 +103,8 @@ class Window:
     horizon: int
 
     @property
-    def context(self) -> Values:
-        """The past values, (C,)."""
+    def past(self) -> Values:
+        """The past values, (P,)."""
         return self.series.values[self.begin : self.origin]
 
     @property
@@ -110,20 +113,15 @@ class Window:
         values = self.series.values[self.origin : self.origin + self.horizon]
         return np.concatenate((values, np.full(self.horizon - len(values), np.nan)))
 
-    @property
-    def steps(self) -> int:
-        """The number of steps of context and horizon."""
-        return self.origin - self.begin + self.horizon
-
     def __str__(self) -> str:
         return f"{self.series.name} from {self.series.stamp(self.origin)}"
 
     def tobytes(self) -> bytes:
         """Return the content as bytes, to find duplicates."""
         end = self.origin + self.horizon
-        return str(self).encode() + b"".join(
-            part[self.begin : end].tobytes() for part in (self.series.values, self.series.covariates)
-        )
+        parts = self.series.values, self.series.covariates, self.series.future_covariates
+        static = "\0".join(self.series.static_covariates)
+        return f"{self}{static}".encode() + b"".join(part[self.begin : end].tobytes() for part in parts)
 
 
 class SeriesList(list[Series]):
@@ -144,14 +142,19 @@ def read_series(data: Any, options: ForecastOptions) -> SeriesList:
 
 
 def ends_to_csv(all_series: Sequence[Series], options: ForecastOptions) -> str:
-    """Return the last steps of series as CSV: at least as many as the model reads."""
+    """Return the last steps of series as CSV: at least as many as features are made from."""
     parts = []
     for series in all_series:
-        steps = range(max(0, len(series.values) - max(options.sizes.context, MIN_STORED_STEPS)), len(series.values))
-        columns = {"series": [series.name] * len(steps), "time": [series.stamp(i) for i in steps]}
-        numbers = {"target": series.values} | {f"covariate {k}": v for k, v in enumerate(series.covariates.T)}
-        known = {name: pl.Series(v[steps.start :]).fill_nan(None) for name, v in numbers.items()}
-        parts.append(pl.DataFrame(columns | known))
+        N, length = len(series.values), max(len(series.values), len(series.future_covariates))
+        steps = range(max(0, N - max(options.sizes.past, MIN_STORED_STEPS)), length)
+        columns: dict[str, Any] = {"series": [series.name] * len(steps), "time": [series.stamp(i) for i in steps]}
+        numbers = {"target": series.values[:, None], "covariate": series.covariates, "future": series.future_covariates}
+        for name, values in numbers.items():
+            for k, column in enumerate(values.T):
+                padded = np.concatenate((column[steps.start :], np.full(length - len(column), np.nan)))
+                columns[name if name == "target" else f"{name} {k}"] = pl.Series(padded).fill_nan(None)
+        columns |= {f"static {k}": [text] * len(steps) for k, text in enumerate(series.static_covariates)}
+        parts.append(pl.DataFrame(columns))
     return pl.concat(parts).write_csv()
 
 
@@ -162,10 +165,18 @@ def read_ends(path: Path, options: ForecastOptions) -> list[Series]:
         BadInput: if the file is damaged.
     """
     check_regular(path, "a table")
-    covariates = ",".join(f"covariate {k}" for k in range(len(listed_names(options.covariates)))) or None
+
+    def names(option: str, prefix: str) -> str | None:
+        return ",".join(f"{prefix} {k}" for k in range(len(listed_names(getattr(options, option))))) or None
+
     stored = options.model_copy(
-        update={"time": "time", "target": "target", "series": "series", "covariates": covariates, "time_format": None}
-    )
+        update={
+            "time": "time", "target": "target", "series": "series", "time_format": None,
+            "covariates": names("covariates", "covariate"),
+            "future_covariates": names("future_covariates", "future"),
+            "static_covariates": names("static_covariates", "static"),
+        }
+    )  # fmt: skip
     return read_series([path], stored.model_copy(update={"decimal": ".", "quote": '"', "encoding": "utf-8"}))
 
 
@@ -199,7 +210,7 @@ def resample(rows: SeriesRows, clock: TimeStep) -> Series:
             f"series {rows.name!r:.60}: expected about one value in {clock} (--step), got {len(ticks):,} in {N:,} such "
             "steps; pass another --step"
         )
-    columns = np.column_stack((rows.values, rows.covariates))
+    columns = np.column_stack((rows.values, rows.covariates, rows.future_covariates))
     known = ~np.isnan(columns)
     sums, counts = np.zeros((N, columns.shape[1])), np.zeros((N, columns.shape[1]))
     np.add.at(sums, ticks, np.where(known, columns, 0))
@@ -221,7 +232,9 @@ def resample(rows: SeriesRows, clock: TimeStep) -> Series:
     inside = np.flatnonzero(counts[:, 0])
     first, last = inside[0], inside[-1] + 1
     grid = replace(grid, start=grid.start + int(first) * clock.size)
-    return Series(rows.name, means[first:last, 0], means[first:last, 1:], grid, rows.name)
+    K = 1 + rows.covariates.shape[1]
+    past = means[first:last, 1:K]
+    return Series(rows.name, means[first:last, 0], past, grid, rows.name, means[first:, K:], rows.static_covariates)
 
 
 def _tell_deviations(rows: SeriesRows, grid: Grid, ticks: NDArray[np.int64]) -> None:

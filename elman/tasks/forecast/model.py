@@ -1,5 +1,6 @@
 """A recurrent network that forecasts quantiles of a time series."""
 
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -7,47 +8,52 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from elman.decoding.quantiles import ordered_quantiles, pinball_loss
+from elman.decoding.quantiles import ordered_quantiles
+from elman.tasks.forecast.encoding import FIRST_OF_PAST, MAX_LOG
+from elman.tasks.forecast.options import MEDIAN
 from elman.tasks.recurrent_layers import stack, title
 
-QUANTILES = (0.1, 0.5, 0.9)
+QUANTILES = (0.1, MEDIAN, 0.9)
 
 
 class ForecastBatch(NamedTuple):
-    """A batch of windows. Each window is standardized: minus its last value, divided by its spread.
+    """A batch of windows, with standardized values.
 
-    steps: (T, B, D), context and horizon.
-    lengths: (B,), steps of each window; None if all have T.
+    steps: (T, B, D), features of context and horizon.
     future: (B, F), targets; arbitrary where they are missing.
-    weight: (B, F), the spread of the window in units of the series; 0 where targets are missing.
-    last: (B,), the last values, in the units of the data; an array in float64, which not every device has.
-    spread: (B,), the spreads, in the units of the data; such an array, too.
+    weight: (B, F), the unit of errors, in units of the series; 0 where targets are missing.
+    center: (B, 1), the center of the values on their scale.
+    spread: (B, 1), their spread on their scale.
+    scaling: the floor, center and spread of `Scaling`, as arrays in float64, which not every device has.
     """
 
     steps: Tensor
-    lengths: Tensor | None
     future: Tensor
     weight: Tensor
-    last: NDArray[np.float64]
-    spread: NDArray[np.float64]
+    center: Tensor
+    spread: Tensor
+    scaling: tuple[NDArray[np.float64], ...]
 
 
 class ForecastNetwork(nn.Module):
-    """Recurrent layers over context and horizon, and a linear output of three quantiles at each step of the horizon.
+    """Recurrent layers over context and horizon, and a linear output of quantiles at each step of the horizon.
 
-    A step of the context holds the observed value. A step of the horizon holds what is known in advance: calendar
-    features and the value one season before. The output layer starts at zero, so the first forecast is the last value.
+    A step of the context holds the observed value. A step of the horizon holds what is known in advance: values of
+    seasons before, calendar features, covariates. The output layer reads them, too, and starts as a linear regression.
 
     Args:
         inputs: D, features of a step.
         horizon: F, steps to forecast.
+        regression: weights of the features from `FIRST_OF_PAST` on, whose sum is the forecast before training.
+        is_log: whether values are standardized on a logarithmic scale.
+        quantiles: the levels, in ascending order, with 0.5.
         cell: a name in `elman.cells.REGISTRY`.
         hidden: H, hidden size.
         layers: number of recurrent layers.
         dropout: dropout probability, between recurrent layers and before the output.
         bptt: truncated BPTT: steps of the gradient; 0: all steps.
 
-    >>> quantiles = ForecastNetwork(5, 3, "gru", 16)(torch.randn(10, 2, 5))
+    >>> quantiles = ForecastNetwork(5, 3, cell="gru", hidden=16)(torch.randn(10, 2, 5))
     >>> quantiles.shape                                # of B=2 windows, F=3 steps
     torch.Size([2, 3, 3])
     >>> bool((quantiles.diff(dim=2) >= 0).all())
@@ -58,6 +64,9 @@ class ForecastNetwork(nn.Module):
         self,
         inputs: int,
         horizon: int,
+        regression: Sequence[float] = (),
+        is_log: bool = False,
+        quantiles: Sequence[float] = QUANTILES,
         cell: str = "gru",
         hidden: int = 64,
         layers: int = 1,
@@ -67,27 +76,57 @@ class ForecastNetwork(nn.Module):
         super().__init__()
         self.recurrent = stack(inputs, hidden, layers, cell, dropout, bptt)
         self.dropout = nn.Dropout(dropout)
-        self.output = nn.Linear(self.recurrent.output_size, len(QUANTILES))
+        self.output = nn.Linear(self.recurrent.output_size + inputs, len(quantiles))
+        self.horizon, self.is_log, self.quantiles = horizon, is_log, list(quantiles)
+        self.median = self.quantiles.index(MEDIAN)
         nn.init.zeros_(self.output.weight)
         nn.init.zeros_(self.output.bias)
-        self.horizon = horizon
+        first = self.recurrent.output_size + FIRST_OF_PAST
+        with torch.no_grad():
+            self.output.weight[self.median, first : first + len(regression)] = torch.tensor(regression)
         self.title = title(cell, layers, hidden)
 
-    def forward(self, steps: Tensor, lengths: Tensor | None = None) -> Tensor:
-        """Map steps (T, B, D), which end with the horizon, to quantiles (B, F, 3) in ascending order."""
-        T, B, _ = steps.shape
-        h, _ = self.recurrent(steps, lengths=lengths)
-        ends = torch.full((B,), T, device=h.device) if lengths is None else lengths
-        at = ends - self.horizon + torch.arange(self.horizon, device=h.device)[:, None]
-        last = h[at, torch.arange(B, device=h.device)]
-        return ordered_quantiles(self.output(self.dropout(last)).transpose(0, 1))
+    def forward(self, steps: Tensor) -> Tensor:
+        """Map steps (T, B, D), which end with the horizon, to quantiles (B, F, Q) in ascending order."""
+        h, _ = self.recurrent(steps)
+        of_horizon = torch.cat((self.dropout(h[-self.horizon :]), steps[-self.horizon :]), 2)
+        return ordered_quantiles(self.output(of_horizon).transpose(0, 1), self.median)
 
     def loss(self, batch: ForecastBatch, state: Any = None) -> tuple[Tensor, int, Any]:
-        """Return the pinball loss summed over values, averaged over quantiles; the number of values; and no state."""
-        loss = pinball(self(batch.steps, batch.lengths), batch.future) * batch.weight
-        return loss.sum(), int((batch.weight > 0).sum()), None
+        """Return the pinball loss summed over values, averaged over quantiles; the number of values; and no state.
+
+        In training on a logarithmic scale, it is the mean of this loss and that of the standardized values, which
+        weighs windows alike, whatever their errors.
+        """
+        quantiles, is_known = self(batch.steps), batch.weight > 0
+        loss = self._pinball(self._errors(quantiles, batch))
+        if self.training and self.is_log:
+            loss = (loss + self._pinball(batch.future.unsqueeze(2) - quantiles) * is_known) / 2
+        return loss.sum(), int(is_known.sum()), None
+
+    def _pinball(self, errors: Tensor) -> Tensor:
+        """Return the pinball loss (B, F) of errors of quantiles (B, F, Q)."""
+        levels = errors.new_tensor(self.quantiles)
+        return torch.maximum(levels * errors, (levels - 1) * errors).mean(2)
+
+    def _errors(self, quantiles: Tensor, batch: ForecastBatch) -> Tensor:
+        """Return the errors of quantiles (B, F, Q) in units of the series.
+
+        On a logarithmic scale, values are hyperbolic sines: their difference is written as a product, which is exact
+        for small errors of large values.
+        """
+        future, weight = batch.future.unsqueeze(2), batch.weight.unsqueeze(2)
+        if not self.is_log:
+            return (future - quantiles) * weight
+        spread = batch.spread.unsqueeze(2)
+        mean = batch.center.unsqueeze(2) + spread * (future + quantiles) / 2
+        half = spread * (future - quantiles) / 2
+        return _cosh(mean) * _sinh(half) * weight
 
 
-def pinball(quantiles: Tensor, values: Tensor) -> Tensor:
-    """Return the pinball loss of the quantiles of a forecast, (..., 3), for values (...)."""
-    return pinball_loss(quantiles, values, quantiles.new_tensor(QUANTILES))
+def _cosh(x: Tensor) -> Tensor:
+    return torch.cosh(x.clamp(-MAX_LOG / 2, MAX_LOG / 2))
+
+
+def _sinh(x: Tensor) -> Tensor:
+    return torch.sinh(x.clamp(-MAX_LOG / 2, MAX_LOG / 2))

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple
 
 import typer
-from pydantic import BeforeValidator, Field
+from pydantic import AfterValidator, BeforeValidator, Field
 
 from elman import options as shared
 from elman.options import Whole
@@ -21,12 +21,16 @@ several series, a column that identifies them. A file with values only needs no 
 time range is for training, the next 10 % for validation, the last 20 % for testing.
 """
 PATIENCE = 4
-TRAINING: dict[str, Any] = {"lr": 1e-3, "patience": 4}
+TRAINING: dict[str, Any] = {"lr": 6e-3}
 SPACE = {
     "lr": "3e-4..1e-2:log", "cell": "gru,lstm", "hidden": "32,64,128", "layers": "1,2", "dropout": "0..0.4",
     "batch": "32,64,128",
 }  # fmt: skip
 INCOMPARABLE = ("horizon", "season", "context", "step")
+COVARIATES = ("covariates", "future_covariates", "static_covariates")
+MEDIAN = 0.5
+MAX_QUANTILES = 99
+MEAN_SEASONS, SECOND_SEASONS = 7, 3  # over which features average values in the same place of the season
 DATA = Annotated[
     list[Path] | None,
     typer.Argument(help="Tables: CSV, TSV, JSON lines, Parquet.", metavar="DATA", show_default=False),
@@ -53,12 +57,60 @@ def _joined(value: Any) -> Any:
     return joined_names(value) if are_names else value
 
 
+def _joined_numbers(value: Any) -> Any:
+    """Join a list of numbers, which Python and files may have in place of the text of the command line."""
+    values = value if isinstance(value, list | tuple) else [value]
+    are_numbers = all(isinstance(number, int | float) and not isinstance(number, bool) for number in values)
+    return ",".join(f"{number:g}" for number in values) if are_numbers and values else value
+
+
+def _checked_quantiles(text: str) -> str:
+    """Check that a text lists quantiles.
+
+    Raises:
+        ValueError: if it does not.
+    """
+    levels_of(text)
+    return text
+
+
+def levels_of(quantiles: str) -> list[float]:
+    """Return the quantiles in the text of the option, and the median, in ascending order.
+
+    Raises:
+        ValueError: for a text that lists no numbers between 0 and 1.
+
+    >>> levels_of("0.9, 0.1")
+    [0.1, 0.5, 0.9]
+    """
+    try:
+        levels = {MEDIAN, *map(float, quantiles.split(","))}
+    except ValueError:
+        raise ValueError(f"expected numbers between 0 and 1 with commas between them, got {quantiles!r:.60}") from None
+    if not all(0 < level < 1 for level in levels) or len(levels) > MAX_QUANTILES:
+        raise ValueError(f"expected at most {MAX_QUANTILES - 1} numbers between 0 and 1, got {quantiles!r:.60}")
+    return sorted(levels)
+
+
 class Sizes(NamedTuple):
-    """The season, the horizon and the longest context of windows, in steps."""
+    """The sizes of windows, in steps.
+
+    season: one season.
+    second_season: a second, longer season; 0 if there is none.
+    horizon: steps to forecast.
+    context: past steps that the network reads, one after the other.
+    """
 
     season: int
+    second_season: int
     horizon: int
     context: int
+
+    @property
+    def past(self) -> int:
+        """The past steps from which features are made: before each step of the context, there are seasons, too."""
+        longest = max(self.season, self.second_season)
+        return max(self.context + longest, MEAN_SEASONS * self.season, SECOND_SEASONS * self.second_season)
 
     @property
     def min_context(self) -> int:
@@ -85,6 +137,30 @@ class ForecastOptions(SupervisedOptions):
         Field(description="Numeric columns that are known in the past only."),
         typer.Option(metavar="A,B", show_default=False),
     ] = None
+    future_covariates: Annotated[
+        str | None,
+        BeforeValidator(_joined, json_schema_input_type=str | list[str] | None),
+        Field(description="Numeric columns that are known in advance: `predict` needs rows of the horizon with them."),
+        typer.Option(metavar="A,B", show_default=False),
+    ] = None
+    static_covariates: Annotated[
+        str | None,
+        BeforeValidator(_joined, json_schema_input_type=str | list[str] | None),
+        Field(description="Columns that describe a series: numbers, or categories."),
+        typer.Option(metavar="A,B", show_default=False),
+    ] = None
+    holidays: Annotated[
+        str | None,
+        Field(description="Country whose public holidays are known in advance: DE, or DE-BY for a part of it."),
+        typer.Option(metavar="COUNTRY", show_default=False),
+    ] = None
+    quantiles: Annotated[
+        str,
+        BeforeValidator(_joined_numbers, json_schema_input_type=str | list[float]),
+        AfterValidator(_checked_quantiles),
+        Field(description="Quantiles to forecast beside the median."),
+        typer.Option(metavar="Q,Q"),
+    ] = "0.1,0.9"
     horizon: Annotated[
         Whole | None, Field(ge=1, description="Number of steps to forecast."), typer.Option(show_default="one season")
     ] = None
@@ -95,10 +171,20 @@ class ForecastOptions(SupervisedOptions):
             show_default="by the step: a day for minutes and hours, a week for days, a year for weeks and months"
         ),
     ] = None
+    second_season: Annotated[
+        Whole | None,
+        Field(ge=0, description="Number of steps in a second, longer season; 0: none."),
+        typer.Option(show_default="a week for steps under a day, a year for days"),
+    ] = None
     context: Annotated[
         Whole | None,
-        Field(ge=2, description="Number of past steps that the model reads."),
-        typer.Option(show_default="7 seasons, or 2 horizons"),
+        Field(ge=2, description="Number of past steps that the network reads one after the other."),
+        typer.Option(show_default="3 seasons, or 2 horizons"),
+    ] = None
+    scale: Annotated[
+        Literal["log", "linear"] | None,
+        Field(description="Scale on which values are standardized: log, linear."),
+        typer.Option(show_default="log if values are positive and vary more where they are larger"),
     ] = None
     step: Annotated[
         str | None,
@@ -134,13 +220,16 @@ class ForecastOptions(SupervisedOptions):
         assert self.season
         assert self.horizon
         assert self.context
-        return Sizes(self.season, self.horizon, self.context)
+        return Sizes(self.season, self.second_season or 0, self.horizon, self.context)
 
 
 class ForecastFitOptions(TrainingOptions, ForecastOptions):
     """The options of `fit`."""
 
     covariates: Any = None
+    future_covariates: Any = None
+    static_covariates: Any = None
+    quantiles: Any = "0.1,0.9"
 
 
 OPTIONS = ForecastOptions

@@ -20,7 +20,7 @@ from elman.io.format import counted
 from elman.io.terminal import note
 from elman.tasks.forecast.frames import DEFAULT_NAMES, column_names, index_of, is_numbers, is_series, to_table
 from elman.tasks.forecast.numerals import Values, is_value, parse_numbers
-from elman.tasks.forecast.options import ForecastOptions
+from elman.tasks.forecast.options import COVARIATES, ForecastOptions
 from elman.tasks.forecast.stamps import UNREADABLE, Stamps, first_index, parse_stamps
 
 MAX_UTC_OFFSET = 14 * HOUR  # the largest offset ahead of UTC
@@ -31,7 +31,9 @@ class SeriesRows(NamedTuple):
 
     moments: instants in UTC in microseconds, or the numbers if time stamps are numbers.
     values: NaN where they are missing.
-    covariates: NaN where they are missing.
+    covariates: those whose future is unknown; NaN where they are missing.
+    future_covariates: those whose future is known; NaN where they are missing.
+    static_covariates: texts that describe the series.
     zone: the time zone of the stamps; None if they are numbers.
     """
 
@@ -39,6 +41,8 @@ class SeriesRows(NamedTuple):
     moments: Moments
     values: Values  # (N,)
     covariates: Values  # (N, K)
+    future_covariates: Values  # (N, L)
+    static_covariates: tuple[str, ...]
     zone: Zone | None
 
 
@@ -47,17 +51,19 @@ class _TableColumns(NamedTuple):
 
     name: the name of the series, if there is no column of series names.
     stamps: time stamps.
-    values: the target, then the covariates; NaN where they are missing.
+    values: the target, then the covariates, those with a known future last; NaN where they are missing.
     is_used: a mask of the rows to use.
     series: the series name of each row; None if the table has one series.
+    static: texts that describe the series of each row, by column.
     """
 
     path: Path
     name: str
     stamps: Stamps
-    values: Values  # (N, 1 + K)
+    values: Values  # (N, 1 + K + L)
     is_used: NDArray[np.bool_]
     series: pl.Series | None
+    static: dict[str, pl.Series]
 
 
 def read_rows(data: Any, options: ForecastOptions) -> tuple[ForecastOptions, list[SeriesRows]]:
@@ -125,9 +131,7 @@ def _resolve_columns(where: str, columns: Sequence[str], options: ForecastOption
     """
     if options.time is not None and options.target is not None:
         return options
-    unnamed = [
-        name for name in columns if name not in (options.target, options.series, *listed_names(options.covariates))
-    ]
+    unnamed = [name for name in columns if name not in (options.target, options.series, *_covariates(options))]
     if options.time is None and options.target is None and len(columns) == 1:
         return options.model_copy(update={"target": columns[0]})
     if options.time is None and options.target in columns and not unnamed:
@@ -149,9 +153,7 @@ def _read_text_table(path: Path, options: ForecastOptions) -> pl.DataFrame:
 
 def _read_columns(path: Path, table: pl.DataFrame, name: str, options: ForecastOptions) -> _TableColumns:
     """Read the columns to use. Empty rows are not used."""
-    names = listed_names(options.covariates)
-    for name_of_column in {options.time, options.target} & set(names):
-        raise BadInput(f"{path}: --covariates: expected columns beside --time and --target, got {name_of_column!r}")
+    _check_names(path, options)
     series = column(path, table, options.series, "--series").cast(pl.String) if options.series else None
     if options.time is None:  # the row numbers of each series
         series_names = pl.DataFrame({"of": [""] * len(table) if series is None else series})
@@ -166,7 +168,8 @@ def _read_columns(path: Path, table: pl.DataFrame, name: str, options: ForecastO
         is_used &= ~bad
         if bad.any():
             _check_stamps(path, of_time, bad, stamps.dated, options)
-    option_of = {str(options.target): "--target"} | dict.fromkeys(names, "--covariates")
+    option_of = {str(options.target): "--target"} | dict.fromkeys(listed_names(options.covariates), "--covariates")
+    option_of |= dict.fromkeys(listed_names(options.future_covariates), "--future-covariates")
     values = []
     for name_of_column, option in option_of.items():
         cells = column(path, table, name_of_column, option)
@@ -177,7 +180,33 @@ def _read_columns(path: Path, table: pl.DataFrame, name: str, options: ForecastO
         raise BadInput(
             f"{path}: --series: expected the name of a series in every row, got none in row {first_index(missing) + 1}"
         )
-    return _TableColumns(path, name, stamps, np.column_stack(values), is_used, series)
+    static = {
+        name_of_column: column(path, table, name_of_column, "--static-covariates").cast(pl.String)
+        for name_of_column in listed_names(options.static_covariates)
+    }
+    return _TableColumns(path, name, stamps, np.column_stack(values), is_used, series, static)
+
+
+def _covariates(options: ForecastOptions) -> list[str]:
+    """Return the names of all covariates."""
+    return [name for option in COVARIATES for name in listed_names(getattr(options, option))]
+
+
+def _check_names(path: Path, options: ForecastOptions) -> None:
+    """Check that no column has two uses.
+
+    Raises:
+        BadInput: if one has.
+    """
+    uses = {name: option for option, name in (("time", options.time), ("target", options.target)) if name}
+    for option in COVARIATES:
+        for name in listed_names(getattr(options, option)):
+            if name in uses:
+                raise BadInput(
+                    f"{path}: --{option.replace('_', '-')}: expected columns without another use, got {name!r:.60}, "
+                    f"which is one of --{uses[name].replace('_', '-')}, too"
+                )
+            uses[name] = option
 
 
 def _is_empty(cells: pl.Series) -> NDArray[np.bool_]:
@@ -295,7 +324,7 @@ def _split_series(columns: _TableColumns, zone: Zone | None, options: ForecastOp
         parts = {name: np.array(rows) for name, rows in names.iter_rows()}
     has_values = False
     for name, places in parts.items():
-        part = _sort_rows(columns.path, name, places, moments[places], columns.values[places], zone, options)
+        part = _sort_rows(columns, name, places, moments[places], zone, options)
         if part is not None:
             has_values = True
             yield part
@@ -304,9 +333,11 @@ def _split_series(columns: _TableColumns, zone: Zone | None, options: ForecastOp
 
 
 def _sort_rows(
-    path: Path, name: str, at: Any, moments: Moments, values: Values, zone: Zone | None, options: ForecastOptions
+    columns: _TableColumns, name: str, at: Any, moments: Moments, zone: Zone | None, options: ForecastOptions
 ) -> SeriesRows | None:
-    """Sort a series by time; None if it has no values."""
+    """Sort the rows of a series by time; None if it has no values."""
+    path, values = columns.path, columns.values[at]
+    static = tuple(_one_text(path, name, column_name, cells[at]) for column_name, cells in columns.static.items())
     if (np.diff(moments) < 0).any():
         order = np.argsort(moments, kind="stable")
         at, moments, values = at[order], moments[order], values[order]
@@ -327,7 +358,24 @@ def _sort_rows(
     if np.isnan(values[:, 0]).all():
         note(f"{path}: {name}: skipped, because it has no values")
         return None
-    return SeriesRows(name, moments, values[:, 0], values[:, 1:], zone)
+    K = 1 + len(listed_names(options.covariates))
+    return SeriesRows(name, moments, values[:, 0], values[:, 1:K], values[:, K:], static, zone)
+
+
+def _one_text(path: Path, series: str, name: str, cells: pl.Series) -> str:
+    """Return the text that all rows of a series have in a column, "" for none.
+
+    Raises:
+        BadInput: if they have several.
+    """
+    texts = cells.drop_nulls().str.strip_chars().unique(maintain_order=True)
+    texts = texts.filter(texts != "")
+    if len(texts) > 1:
+        raise BadInput(
+            f"{path}: --static-covariates: expected one value of {name!r:.60} in all rows of a series, got "
+            f"{texts[0]!r:.60} and {texts[1]!r:.60} for {series!r:.60}"
+        )
+    return str(texts[0]) if len(texts) else ""
 
 
 def listed_names(covariates: Any) -> list[str]:

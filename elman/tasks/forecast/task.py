@@ -11,22 +11,26 @@ from typing_extensions import override
 
 from elman.data.examples import Example, is_files
 from elman.data.parts import Splits
+from elman.data.time_index.zone import DAY
+from elman.decoding.quantiles import pinball_loss
 from elman.errors import BadInput
+from elman.io.format import counted
 from elman.io.terminal import note
 from elman.tasks.forecast import data as tables
-from elman.tasks.forecast import rows
+from elman.tasks.forecast import holidays, rows
 from elman.tasks.forecast.baselines import fit_baselines, load_baselines
-from elman.tasks.forecast.data import Series, Window
+from elman.tasks.forecast.data import Series
 from elman.tasks.forecast.export import export
-from elman.tasks.forecast.model import ForecastNetwork, pinball
-from elman.tasks.forecast.options import ForecastOptions, joined_names
+from elman.tasks.forecast.model import ForecastNetwork
+from elman.tasks.forecast.options import COVARIATES, MEDIAN, ForecastOptions, joined_names, levels_of
 from elman.tasks.forecast.plots import FORECAST
-from elman.tasks.forecast.windows import SHARES, ForecastCodec, find_windows, split_windows, thin_windows, window_at
+from elman.tasks.forecast.seasons import found_seasons
+from elman.tasks.forecast.windows import SHARES, ForecastCodec, find_windows, split_windows, window_at
 from elman.tasks.supervised import Numbers, SupervisedTask
 from elman.tasks.task import Input, Loaded
 
 # Defaults that depend on the data.
-CONTEXT_SEASONS, CONTEXT_HORIZONS = 7, 2
+CONTEXT_SEASONS, CONTEXT_HORIZONS = 3, 2
 HORIZON_WITHOUT_SEASON = 6  # steps
 MIN_SEASONS = 2  # of data, for a season to be assumed
 MAX_CONTEXT = 2048  # steps
@@ -40,16 +44,25 @@ def resolve(
 ) -> tuple[ForecastOptions, tables.SeriesList]:
     """Decide the time step, season, horizon, context, time zone, and the names of unnamed columns."""
     given_options = options
-    options = options.model_copy(update={"covariates": joined_names(rows.listed_names(options.covariates)) or None})
+    names = {name: joined_names(rows.listed_names(getattr(options, name))) or None for name in COVARIATES}
+    options = options.model_copy(update=names)
     options, all_rows = rows.read_rows(data, options)
     clock, reason = tables.clock_of(all_rows, options)
     series = tables.SeriesList(tables.resample(rows_of_series, clock) for rows_of_series in all_rows)
     longest = max(len(rows_of_series.values) for rows_of_series in series)
     decisions = [f"step {clock} ({reason})"]
-    season, reason = clock.seasonal if given_options.season is None else (given_options.season, "--season")
+    seasons = found_seasons(series, clock)
+    season, reason = seasons[0] if given_options.season is None else (given_options.season, "--season")
     if given_options.season is None and season * MIN_SEASONS > longest:
         season, reason = 1, f"{longest:,} steps are fewer than {MIN_SEASONS} seasons of {season:,}, {reason}"
     decisions.append(f"season {season:,} ({reason})")
+    second, reason = next(((n, why) for n, why in seasons[1:] if n > season and n * MIN_SEASONS <= longest), (0, ""))
+    if given_options.second_season is not None:
+        second, reason = given_options.second_season, "--second-season"
+        if second and second <= season:
+            raise BadInput(f"--second-season: expected more than {season:,} steps, the season, got {second:,}")
+    if second:
+        decisions.append(f"second season {second:,} ({reason})")
     horizon, reason = (
         (season, "one season")
         if season > 1
@@ -79,16 +92,22 @@ def resolve(
         if zone.has_rules:  # later data may be too short to show the zone
             options = options.model_copy(update={"timezone": zone.name})
     tell(", ".join(decisions))
+    if options.holidays:
+        if clock.unit != "b" and not (clock.unit == "us" and clock.size <= DAY):
+            raise BadInput(f"--holidays: expected steps of at most a day, got {clock}")
+        holidays.calendar(options.holidays)  # raises an error for an unknown country
     return options.model_copy(
-        update={"step": str(clock), "season": season, "horizon": horizon, "context": context}
-    ), series
+        update={
+            "step": str(clock), "season": season, "second_season": second, "horizon": horizon, "context": context,
+            "quantiles": ",".join(f"{level:g}" for level in levels_of(options.quantiles)),
+        }
+    ), series  # fmt: skip
 
 
 def read(data: Any, options: ForecastOptions) -> list[Example]:
     """Read all windows with known values in context and horizon."""
-    windows: list[Window] = []
-    sizes = options.sizes
-    for series in tables.read_series(data, options):
+    all_series, sizes = tables.read_series(data, options), options.sizes
+    for series in all_series:
         min_steps = sizes.min_context + sizes.horizon
         if len(series.values) < min_steps:
             message = (
@@ -98,10 +117,10 @@ def read(data: Any, options: ForecastOptions) -> list[Example]:
             if not options.skip_bad:
                 raise BadInput(f"{message}; pass --skip-bad to skip it")
             note(f"{message}; skipped")
-        windows += find_windows(series, sizes)
+    windows = find_windows(all_series, sizes)
     if not windows:
         raise BadInput("forecast: expected a window with known values in its context and its horizon, got none")
-    return [Example(window, window, name=str(window)) for window in thin_windows(windows, sizes.season)]
+    return [Example(window, window, name=str(window)) for window in windows]
 
 
 def split(task: SupervisedTask, examples: Sequence[Example], seed: int, parts: Sequence[str]) -> Numbers:
@@ -114,6 +133,16 @@ def parse_input(value: Series, options: ForecastOptions) -> Example:
     N, sizes = len(value.values), options.sizes
     if sizes.min_context > N:
         raise BadInput(f"series {value.name!r:.100}: expected at least {sizes.min_context} steps of context, got {N}")
+    names = rows.listed_names(options.future_covariates)
+    ahead = value.future_covariates[N : N + sizes.horizon]
+    for name, column in zip(names, ahead.T, strict=True):
+        known = int((~np.isnan(column)).sum())
+        if known < sizes.horizon:
+            steps = f"{counted(sizes.horizon, 'step')} after the last value, up to {value.stamp(N + sizes.horizon - 1)}"
+            raise BadInput(
+                f"series {value.name!r:.100}: --future-covariates: expected {name!r:.60} for {steps}, got {known:,}; "
+                "add rows without a target to DATA"
+            )
     return Example(window_at(value, N, sizes), name=value.name)
 
 
@@ -126,9 +155,9 @@ def metrics(codec: ForecastCodec, predictions: Sequence[Any], targets: Sequence[
     y, q = np.stack([window.future for window in targets]), np.stack(predictions)
     known = ~np.isnan(y)
     unit = np.array([codec.scale(window.series) for window in targets])[:, None]
-    low, median, high = q.transpose(2, 0, 1)
+    low, median, high = q[..., 0], q[..., codec.levels.index(MEDIAN)], q[..., -1]
     error, size = np.abs(y - median), np.abs(y) + np.abs(median)
-    loss = pinball(torch.from_numpy(q), torch.from_numpy(y)).numpy() / unit
+    loss = pinball_loss(torch.from_numpy(q), torch.from_numpy(y), torch.tensor(codec.levels)).numpy() / unit
     return {
         "mase": float((error / unit)[known].mean()),
         "smape": float((200 * error / np.where(size > 0, size, 1))[known].mean()),
@@ -140,17 +169,21 @@ def metrics(codec: ForecastCodec, predictions: Sequence[Any], targets: Sequence[
 def _tell_far_covariates(all_series: Iterable[Series], loaded: Loaded) -> None:
     """Print which covariates are far from those of the training, as in another unit."""
     codec: ForecastCodec = loaded.codec
-    names = rows.listed_names(loaded.options.covariates)
+    kinds = (
+        ("covariates", codec.means, codec.spreads),
+        ("future_covariates", codec.future_means, codec.future_spreads),
+    )
     for series in all_series:
-        for k, (name, mean, spread) in enumerate(zip(names, codec.means, codec.spreads, strict=True)):
-            values = series.covariates[:, k]
-            values = values[~np.isnan(values)]
-            if len(values) and abs(values.mean() - mean) > MAX_COVARIATE_DEVIATION * spread:
-                note(
-                    f"{series.name}: {name} has the mean {values.mean():.4g}, but {mean:.4g} with a standard "
-                    "deviation of "
-                    f"{spread:.4g} in the training data; forecasts may be wrong if its unit has changed"
-                )
+        for kind, means, spreads in kinds:
+            names = rows.listed_names(getattr(loaded.options, kind))
+            for name, mean, spread, values in zip(names, means, spreads, getattr(series, kind).T, strict=True):
+                known = values[~np.isnan(values)]
+                if len(known) and abs(known.mean() - mean) > MAX_COVARIATE_DEVIATION * spread:
+                    note(
+                        f"{series.name}: {name} has the mean {known.mean():.4g}, but {mean:.4g} with a standard "
+                        f"deviation of {spread:.4g} in the training data; forecasts may be wrong if its unit has "
+                        "changed"
+                    )
 
 
 def _read_tables(loaded: Loaded, values: Any) -> list[Series]:
@@ -235,7 +268,8 @@ TASK = ForecastTask(
     parse_input=parse_input,
     codec=ForecastCodec,
     model=ForecastNetwork,
-    unit="windows",
+    unit="values",
+    examples="windows",
     loss="scaled_pinball",
     score="-mase",
     metrics=metrics,
@@ -246,6 +280,6 @@ TASK = ForecastTask(
     json_inputs=dict[str, list[int | float | str | None]] | list[float] | None,
     plots=(FORECAST,),
     has_duplicates=False,  # equal windows of different series are not duplicates
-    option_units={"season": "steps", "horizon": "steps", "context": "steps"},
+    option_units={"season": "steps", "second_season": "steps", "horizon": "steps", "context": "steps"},
     next_step="to see what comes next: elman predict {run}",
 )

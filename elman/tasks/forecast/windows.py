@@ -1,8 +1,9 @@
 """Windows of time series: their split by time, and their encoding for the network."""
 
 import math
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -10,56 +11,92 @@ import torch
 from numpy.typing import NDArray
 from typing_extensions import override
 
-from elman.baselines.forecast import fill_gaps
 from elman.data.examples import Example
 from elman.data.time_index.clock import Cycle, cycles
+from elman.data.time_index.zone import DAY
 from elman.errors import BadInput
-from elman.io.schema import Positive, Size
+from elman.io.schema import Natural, Positive, Size
 from elman.tasks.codec import Codec
 from elman.tasks.forecast.data import Series, Window, scale
+from elman.tasks.forecast.encoding import FIRST_OF_PAST, Center, Scaling, WindowEncoder
+from elman.tasks.forecast.holidays import is_holiday
 from elman.tasks.forecast.model import ForecastBatch
 from elman.tasks.forecast.numerals import Values
-from elman.tasks.forecast.options import ForecastOptions, Sizes
+from elman.tasks.forecast.options import MEDIAN, ForecastOptions, Sizes, levels_of
 
 SHARES = {"validation": 0.1, "test": 0.2}  # of the time, from its end; the rest is the training part
 MAX_WINDOWS = 50_000  # above it, only every n-th window is used
-MIN_SPREAD = 0.1  # of a window, in units of its mean seasonal difference
+MIN_POSITIVE_SHARE = 0.99  # of the values, for a logarithmic scale
+MIN_SLOPE = 0.5  # of the logarithms of seasonal differences over those of levels, above which a scale is logarithmic
+MAX_REGRESSED = 1000  # windows
+MAX_STANDARDIZED = 10.0  # of values in the regression
+RIDGE = 0.01  # of the squared features
+MAX_CATEGORIES = 100  # of a column that describes series
 
 
 @dataclass(frozen=True)
 class ForecastCodec(Codec):
     """Encodes windows as tensors, by statistics of the training part.
 
-    The network reads and predicts values that are standardized by the context of their window, so it depends neither on
+    The network reads and predicts values that are standardized by the past of their window, so it depends neither on
     the unit of a series nor on its name. `scales` are used by the scores only.
 
     Attributes:
         season: steps.
+        second_season: steps; 0 if there is none.
         horizon: steps.
-        context: steps of the longest context.
+        context: past steps that the network reads.
+        is_log: whether values are standardized on a logarithmic scale.
+        center: what standardized values are relative to.
+        levels: the quantiles.
         cycles: calendar cycles that are inputs.
+        holidays: the country whose holidays are an input; "" for none.
         scales: the mean absolute seasonal difference of each series.
-        means: means of the covariates.
-        spreads: standard deviations of the covariates.
+        means: means of the covariates whose future is unknown.
+        spreads: their standard deviations.
+        future_means: means of the covariates whose future is known, without holidays.
+        future_spreads: their standard deviations.
+        regression: weights of the features that repeat the past, by which they forecast best.
+        static: of each column that describes series the categories, or mean and standard deviation.
     """
 
     season: Size
+    second_season: Natural
     horizon: Size
     context: Size
+    is_log: bool
+    center: Center
+    levels: list[float]
     cycles: list[Cycle]
+    holidays: str
     scales: dict[str, Positive]
     means: list[float]
     spreads: list[Positive]
+    future_means: list[float]
+    future_spreads: list[Positive]
+    static: list[list[str] | tuple[float, Positive]]
+    regression: list[float]
 
     def __post_init__(self) -> None:
-        if len(self.means) != len(self.spreads):
-            message = f"expected as many means as spreads, got {len(self.means)} and {len(self.spreads)}"
-            raise ValueError(f"means, spreads: {message}")
+        for prefix in ("", "future_"):
+            means, spreads = (getattr(self, f"{prefix}{name}") for name in ("means", "spreads"))
+            if len(means) != len(spreads):
+                message = f"expected as many means as spreads, got {len(means)} and {len(spreads)}"
+                raise ValueError(f"{prefix}means, {prefix}spreads: {message}")
 
     @property
-    def inputs(self) -> int:
-        """The number of features of a step."""
-        return 5 + 2 * len(self.cycles) + len(self.means)
+    def sizes(self) -> Sizes:
+        """Sizes of windows."""
+        return Sizes(self.season, self.second_season, self.horizon, self.context)
+
+    @cached_property
+    def encoder(self) -> WindowEncoder:
+        """Encodes windows as features."""
+        holiday = [0.0] if self.holidays else [], [1.0] if self.holidays else []
+        future = self.future_means + holiday[0], [*self.future_spreads, *holiday[1]]
+        static = sum(1 if isinstance(column, tuple) else len(column) for column in self.static)
+        past = self.means, [*self.spreads]
+        return WindowEncoder(self.sizes, self.is_log, self.center, self.cycles, past, future, static)
 
     def scale(self, series: Series) -> float:
         """Return the unit of scores of a series; a series that is not in the training data has its own."""
@@ -68,40 +105,66 @@ class ForecastCodec(Codec):
     @classmethod
     @override
     def fit(cls, train: Sequence[Example], options: ForecastOptions) -> "ForecastCodec":
-        return cls.fit_windows([example.input for example in train], options.sizes)
+        return cls.fit_windows([example.input for example in train], options)
 
     @classmethod
-    def fit_windows(cls, train: Sequence[Window], sizes: Sizes) -> "ForecastCodec":
+    def fit_windows(cls, train: Sequence[Window], options: ForecastOptions) -> "ForecastCodec":
         """Fit a codec on windows of the training part."""
         ends: dict[Series, int] = {}
         for window in train:
             ends[window.series] = max(ends.get(window.series, 0), window.origin + window.horizon)
-        spans = [np.ptp(series.grid.moments(np.array([0, end - 1]))) for series, end in ends.items()]
-        covariates = np.concatenate([series.covariates[:end] for series, end in ends.items()])
-        known = ~np.isnan(covariates)
-        counts = np.maximum(known.sum(0), 1)
-        means = np.where(known, covariates, 0).sum(0) / counts
-        spreads = np.sqrt((np.where(known, covariates - means, 0) ** 2).sum(0) / counts)
-        return cls(
-            *sizes,
+        spans = [np.ptp(series.moments(0, end)[[0, -1]]) for series, end in ends.items()]
+        values = [series.values[:end] for series, end in ends.items()]
+        past = _moments(np.concatenate([series.covariates[:end] for series, end in ends.items()]))
+        future = _moments(np.concatenate([series.future_covariates[:end] for series, end in ends.items()]))
+        static = zip(*(series.static_covariates for series in ends), strict=True)
+        codec = cls(
+            *options.sizes,
+            is_multiplicative(values, options.sizes.season) if options.scale is None else options.scale == "log",
+            "last season",
+            levels_of(options.quantiles),
             cycles(train[0].series.grid.clock, int(max(spans))),
-            {series.name: scale(series.values[:end], sizes.season) for series, end in ends.items()},
-            means.tolist(),
-            np.where(spreads > 0, spreads, 1).tolist(),
+            options.holidays or "",
+            {series.name: scale(series.values[:end], options.sizes.season) for series, end in ends.items()},
+            *past,
+            *future,
+            [_fitted(texts) for texts in static],
+            [],
         )
+        some = codec.batch(sample := train[:: -(-len(train) // MAX_REGRESSED)])
+        last = some.steps[-1, :, FIRST_OF_PAST, None]
+        of_last, of_season = (((some.future - level).abs() * some.weight).sum() for level in (last, 0.0))
+        if of_last < of_season:  # the last value is nearer to the next ones than the mean of the last season
+            codec = replace(codec, center="last value")
+            some = codec.batch(sample)
+        return replace(codec, regression=codec._regression(some))
+
+    def _regression(self, batch: ForecastBatch) -> list[float]:
+        """Return the weights of a ridge regression of the targets on the features that repeat the past."""
+        X = batch.steps[-self.horizon :, :, self.encoder.of_past].transpose(0, 1)[batch.weight > 0].double()
+        y = batch.future[batch.weight > 0].double()
+        X, y = X.clamp(-MAX_STANDARDIZED, MAX_STANDARDIZED), y.clamp(-MAX_STANDARDIZED, MAX_STANDARDIZED)
+        ridge = RIDGE * len(X) * torch.eye(X.shape[1], dtype=torch.float64)
+        weights: list[float] = torch.linalg.solve(X.T @ X + ridge, X.T @ y).tolist()
+        return [round(weight, 6) for weight in weights]
 
     @override
     def model_args(self, options: ForecastOptions) -> dict[str, Any]:
-        fitted, requested = ([getattr(source, name) for name in Sizes._fields] for source in (self, options))
+        fitted, requested = [*self.sizes], [getattr(options, name) for name in Sizes._fields]
+        requested[1] = requested[1] or 0  # no second season
         if fitted != requested:
             raise ValueError(f"{', '.join(Sizes._fields)} of {fitted}, where the options have {requested}")
+        if self.levels != levels_of(options.quantiles):
+            raise ValueError(f"levels of {self.levels}, where the options have {options.quantiles!r:.60}")
         names = ("cell", "hidden", "layers", "dropout", "bptt")
-        return {"inputs": self.inputs, "horizon": self.horizon} | {name: getattr(options, name) for name in names}
+        sizes = {"inputs": self.encoder.size, "horizon": self.horizon, "regression": self.regression}
+        scaled = {"is_log": self.is_log, "quantiles": self.levels}
+        return sizes | scaled | {name: getattr(options, name) for name in names}
 
     @override
     def encode(self, example: Example) -> tuple[Any, int]:
         """Return the window and its length; `collate` makes the tensors."""
-        return example.input, example.input.steps
+        return example.input, self.context + self.horizon
 
     @override
     def collate(self, encoded: Sequence[Any]) -> ForecastBatch:
@@ -109,95 +172,191 @@ class ForecastCodec(Codec):
 
     @override
     def predict(self, model: Any, batch: ForecastBatch) -> list[Any]:
-        """Predict quantiles (F, 3) in units of the series."""
-        quantiles = model(batch.steps, batch.lengths).cpu().double()
-        return list(quantiles.numpy() * batch.spread[:, None, None] + batch.last[:, None, None])
+        """Predict quantiles (F, Q) in units of the series."""
+        quantiles = model(batch.steps).cpu().double()
+        restored = Scaling(*map(torch.from_numpy, batch.scaling)).restore(quantiles.flatten(1), self.is_log)
+        return list(restored.reshape(quantiles.shape).numpy())
 
     @override
     def to_row(self, prediction: Any) -> dict[str, Any]:
         """Return the forecasts of the first and the last step."""
         columns = {1: "next step", self.horizon: f"step {self.horizon}"}
-        return {name: "{1:.4g} ({0:.4g} to {2:.4g})".format(*prediction[step - 1]) for step, name in columns.items()}
+        at = [self.levels.index(MEDIAN), 0, -1]
+        return {name: "{:.4g} ({:.4g} to {:.4g})".format(*prediction[step - 1][at]) for step, name in columns.items()}
 
     @override
     def to_rows(self, number: int, name: str, example: Example, prediction: Any) -> Iterator[dict[str, Any]]:
         """Return a row for each step of the horizon."""
         window: Window = example.input
+        names = [f"{level:g}" for level in self.levels]
+        names[-1], names[0], names[self.levels.index(MEDIAN)] = "high", "low", "median"
+        order = sorted(names, key=lambda name: ("median", "low", "high", name).index(name))
         for step, quantiles in enumerate(prediction, window.origin):
-            low, median, high = (float(f"{value:.6g}") for value in quantiles)
-            stamp = window.series.stamp(step)
-            yield {"series": window.series.name, "time": stamp, "median": median, "low": low, "high": high}
+            values = {name: float(f"{value:.6g}") for name, value in zip(names, quantiles, strict=True)}
+            row = {"series": window.series.name, "time": window.series.stamp(step)}
+            yield row | {name: values[name] for name in order}
 
     def batch(self, windows: Sequence[Window]) -> ForecastBatch:
         """Make a batch of windows."""
         B, F = len(windows), self.horizon
-        counts = [window.steps for window in windows]
-        steps = np.zeros((max(counts), B, self.inputs), np.float32)
-        future, weight = np.zeros((B, F)), np.zeros((B, F))
-        last, spread = np.zeros(B), np.zeros(B)
-        for b, window in enumerate(windows):
-            unit = scale(window.context, self.season)
-            known = window.context[~np.isnan(window.context)]
-            last[b], spread[b] = known[-1], max(known.std(), MIN_SPREAD * unit)
-            steps[: counts[b], b] = self._steps(window, last[b], spread[b], unit)
-            targets = window.future
-            is_known = ~np.isnan(targets)
-            future[b, is_known] = (targets[is_known] - last[b]) / spread[b]
-            weight[b, is_known] = spread[b] / self.scale(window.series)
-        lengths = torch.tensor(counts) if min(counts) < max(counts) else None
+        future = np.stack([window.future for window in windows])
+        is_known = ~np.isnan(future)
+        with torch.no_grad():
+            features, scaling = self.encoder(*self._inputs(windows))
+            z = scaling.standardize(torch.from_numpy(np.where(is_known, future, 0)), self.is_log)
+        units = 4 * scaling.floor if self.is_log else scaling.spread
+        weights = units.numpy() * is_known / np.array([self.scale(window.series) for window in windows])[:, None]
+        assert future.shape == (B, F)
         return ForecastBatch(
-            torch.from_numpy(steps),
-            lengths,
-            torch.from_numpy(future).float(),
-            torch.from_numpy(weight).float(),
-            last,
-            spread,
+            features.transpose(0, 1).float(),
+            z.float(),
+            torch.from_numpy(weights).float(),
+            scaling.center.float(),
+            scaling.spread.float(),
+            tuple(part.numpy() for part in scaling),
         )
 
-    def _steps(self, window: Window, last: float, spread: float, unit: float) -> NDArray[Any]:
-        """Return the features of each step, (T, D).
+    def _inputs(self, windows: Sequence[Window]) -> list[torch.Tensor]:
+        """Return the inputs of the encoder."""
+        P, C, F = self.sizes.past, self.context, self.horizon
+        values = np.full((len(windows), P), np.nan)
+        for row, window in zip(values, windows, strict=True):
+            row[P - len(window.past) :] = window.past
+        inputs = [values]
+        moments = (
+            [w.series.moments(w.origin - C, w.origin + F) for w in windows] if self.cycles or self.holidays else []
+        )
+        if self.cycles:
+            inputs.append(np.stack(moments))
+        if self.means:
+            inputs.append(np.stack([_rows(w.series.covariates, w.origin - C, w.origin) for w in windows]))
+        if self.future_means or self.holidays:
+            known = [_rows(w.series.future_covariates, w.origin - C, w.origin + F) for w in windows]
+            if self.holidays:
+                days = [is_holiday(times // DAY, self.holidays)[:, None] for times in moments]
+                known = [np.concatenate(pair, 1) for pair in zip(known, days, strict=True)]
+            inputs.append(np.stack(known))
+        if self.static:
+            inputs.append(np.stack([self._static(window.series) for window in windows]))
+        return [torch.from_numpy(array) for array in inputs]
 
-        They are the value, whether it is known, the value one season before, the mean of all seasons before, the log of
-        the spread in units of the mean seasonal difference, calendar features, covariates.
-        """
-        C, F = window.origin - window.begin, self.horizon
-        z = (fill_gaps(window.context, self.season) - last) / spread
-        value, known = np.zeros((2, C + F))
-        value[:C], known[:C] = z, ~np.isnan(window.context)
-        size = np.full(C + F, math.log(spread / unit))
-        calendar = window.series.phases(window.begin, window.origin + F, self.cycles)
-        covariates = np.zeros((C + F, len(self.means)))
-        past = window.series.covariates[window.begin : window.origin]
-        covariates[:C] = np.nan_to_num((past - self.means) / self.spreads)
-        return np.column_stack((value, known, *seasons_before(z, self.season, F), size, calendar, covariates))
+    def _static(self, series: Series) -> Values:
+        """Return the features of a series: numbers standardized, categories one-hot; NaN or zeros where unknown."""
+        features = list[float]()
+        for text, column in zip(series.static_covariates, self.static, strict=True):
+            if isinstance(column, tuple):
+                features.append((_number(text) - column[0]) / column[1])
+            else:
+                features += [float(text == category) for category in column]
+        return np.array(features)
+
+
+def is_multiplicative(values: Sequence[Values], season: int) -> bool:
+    """Return whether values are positive and their seasonal differences grow with their level.
+
+    In each series, the mean differences and levels of the lowest and of the highest quarter of values are compared;
+    over all series, the slope between their logarithms is that of a least-squares line through the origin.
+
+    >>> hills = 2 + np.sin(np.arange(100) / 8)
+    >>> noise = np.random.default_rng(0).normal(size=100)
+    >>> is_multiplicative([hills * np.exp(noise / 10)], 1), is_multiplicative([hills + noise / 10], 1)
+    (True, False)
+    """
+    known = np.concatenate([series[~np.isnan(series)] for series in values])
+    if float((known > 0).mean()) < MIN_POSITIVE_SHARE:
+        return False
+    ratios = []
+    for series in values:
+        differences = np.abs(series[season:] - series[:-season])
+        levels = (np.abs(series[season:]) + np.abs(series[:-season])) / 2
+        differences, levels = differences[~np.isnan(differences)], levels[~np.isnan(differences)]
+        order, quarter = np.argsort(levels, kind="stable"), len(levels) // 4
+        if quarter:
+            means = [[part[at].mean() for at in (order[:quarter], order[-quarter:])] for part in (levels, differences)]
+            if np.min(means) > 0:
+                ratios.append([math.log(high / low) for low, high in means])
+    if not ratios:
+        return False
+    x, y = np.array(ratios).T
+    return bool(x @ y > MIN_SLOPE * (x @ x))
+
+
+def _rows(values: Values, begin: int, end: int) -> Values:
+    """Return rows of values (N, K); NaN before the first and after the last."""
+    rows = np.full((end - begin, values.shape[1]), np.nan)
+    inside = values[max(begin, 0) : max(end, 0)]
+    rows[max(begin, 0) - begin :][: len(inside)] = inside
+    return rows
+
+
+def _moments(values: Values) -> tuple[list[float], list[float]]:
+    """Return means and standard deviations of columns; 1 for a standard deviation of 0."""
+    known = ~np.isnan(values)
+    counts = np.maximum(known.sum(0), 1)
+    means = np.where(known, values, 0).sum(0) / counts
+    spreads = np.sqrt((np.where(known, values - means, 0) ** 2).sum(0) / counts)
+    return means.tolist(), np.where(spreads > 0, spreads, 1).tolist()
+
+
+def _number(text: str) -> float:
+    """Return the number in a text; NaN if there is none."""
+    try:
+        number = float(text)
+    except ValueError:
+        return math.nan
+    return number if math.isfinite(number) else math.nan
+
+
+def _fitted(texts: Sequence[str]) -> list[str] | tuple[float, float]:
+    """Return mean and standard deviation of a column of numbers, or the categories in another column.
+
+    Raises:
+        BadInput: for too many categories.
+    """
+    numbers = np.array([_number(text) for text in texts])
+    if all(text == "" or not math.isnan(number) for text, number in zip(texts, numbers, strict=True)):
+        (mean,), (spread,) = _moments(numbers[:, None])
+        return mean, spread
+    categories = sorted({text for text in texts if text})
+    if len(categories) > MAX_CATEGORIES:
+        raise BadInput(
+            f"--static-covariates: expected numbers or at most {MAX_CATEGORIES} categories, got {len(categories):,}: "
+            f"{categories[0]!r:.40}, {categories[1]!r:.40}, ..."
+        )
+    return categories
 
 
 def window_at(series: Series, origin: int, sizes: Sizes) -> Window:
     """Return the window whose horizon begins at a step."""
-    return Window(series, max(0, origin - sizes.context), origin, sizes.horizon)
+    return Window(series, max(0, origin - sizes.past), origin, sizes.horizon)
 
 
-def find_windows(series: Series, sizes: Sizes) -> list[Window]:
-    """Return all windows of a series that have known values in context and horizon."""
+def origins_of(series: Series, sizes: Sizes) -> NDArray[np.int64]:
+    """Return the steps at which the horizon of a window can begin: with known values in context and horizon."""
     N, known = len(series.values), np.concatenate(([0], np.cumsum(~np.isnan(series.values))))
-    candidates = (window_at(series, origin, sizes) for origin in range(sizes.min_context, N - sizes.horizon + 1))
-    return [
-        window
-        for window in candidates
-        if known[window.origin] > known[window.begin] and known[window.origin + window.horizon] > known[window.origin]
-    ]
+    origins = np.arange(sizes.min_context, N - sizes.horizon + 1)
+    has_past = known[origins] > known[np.maximum(origins - sizes.context, 0)]
+    return np.asarray(origins[has_past & (known[origins + sizes.horizon] > known[origins])])
 
 
-def thin_windows(windows: list[Window], season: int) -> list[Window]:
-    """Return at most about `MAX_WINDOWS` windows, evenly spaced, that begin at all places in the season."""
-    every = -(-len(windows) // MAX_WINDOWS)
-    while every > 1 and math.gcd(every, season) > 1:
+def find_windows(all_series: Sequence[Series], sizes: Sizes) -> list[Window]:
+    """Return windows of series: all, or about `MAX_WINDOWS`, evenly spaced, that begin at all places in the season."""
+    origins = [origins_of(series, sizes) for series in all_series]
+    every = -(-sum(map(len, origins)) // MAX_WINDOWS)
+    while every > 1 and math.gcd(every, sizes.season) > 1:
         every += 1
-    return windows[::every]
+    windows, seen = list[Window](), 0
+    for series, steps in zip(all_series, origins, strict=True):
+        windows += [window_at(series, int(step), sizes) for step in steps[-seen % max(every, 1) :: max(every, 1)]]
+        seen += len(steps)
+    return windows
 
 
 def split_windows(windows: Sequence[Window], names: Sequence[str]) -> dict[str, list[int]]:
     """Split windows by time. No horizon reaches into the time of the next part.
+
+    Time stamps that are numbers are those of each series itself: then the parts are counted from the end of each
+    series, and have at least the horizon.
 
     Args:
         windows: all windows.
@@ -207,17 +366,14 @@ def split_windows(windows: Sequence[Window], names: Sequence[str]) -> dict[str, 
         The indices of the windows of each part.
     """
     series = list({id(window.series): window.series for window in windows}.values())
-    time = np.sort(np.concatenate([s.grid.moments(np.flatnonzero(~np.isnan(s.values))) for s in series]))
-    cuts, share = [int(time[-1]) + 1], 1.0
-    for name in reversed(names):
-        share -= SHARES[name]
-        cuts.insert(0, int(time[int(share * len(time))]))
     parts = ["train", *names]
+    cuts = _cuts_of_series(series, windows[0].horizon, names) if not series[0].grid.clock.unit else _cuts(series, names)
     numbers: dict[str, list[int]] = {name: [] for name in parts}
     for i, window in enumerate(windows):
-        begin, end = window.series.grid.moments(np.array([window.origin, window.origin + window.horizon - 1]))
-        at = int(np.searchsorted(cuts, begin, "right"))
-        if end < cuts[at]:
+        begin, end = window.series.moments(window.origin, window.origin + window.horizon)[[0, -1]]
+        bounds = cuts[id(window.series)]
+        at = int(np.searchsorted(bounds, begin, "right"))
+        if end < bounds[at]:
             numbers[parts[at]].append(i)
     for name in parts:
         if not numbers[name]:
@@ -230,23 +386,24 @@ def split_windows(windows: Sequence[Window], names: Sequence[str]) -> dict[str, 
     return numbers
 
 
-def seasons_before(values: Values, season: int, horizon: int) -> tuple[Values, Values]:
-    """Return at each step the value one season before and the mean over all seasons before; 0 if there are none.
+def _cuts(all_series: Sequence[Series], names: Sequence[str]) -> Mapping[int, Sequence[int]]:
+    """Return for each series, by its id, the time of the end of each part: the same for all."""
+    known = [series.moments(0, len(series.values))[~np.isnan(series.values)] for series in all_series]
+    time = np.sort(np.concatenate(known))
+    cuts, share = [int(time[-1]) + 1], 1.0
+    for name in reversed(names):
+        share -= SHARES[name]
+        cuts.insert(0, int(time[int(share * len(time))]))
+    return dict.fromkeys(map(id, all_series), cuts)
 
-    Args:
-        values: the context, (C,).
-        season: S, steps.
-        horizon: F, steps after the context; the last known season precedes all of them.
 
-    >>> seasons_before(np.array([1.0, 2.0, 3.0, 6.0]), 2, 3)
-    (array([0., 0., 1., 2., 3., 6., 3.]), array([0., 0., 1., 2., 2., 4., 2.]))
-    """
-    C = len(values)
-    rows = -(-C // season) + 1
-    seasons = np.zeros((rows, season))
-    seasons.ravel()[:C] = values
-    none = np.zeros((1, season))
-    before = np.concatenate((none, seasons[:-1])).ravel()
-    means = np.concatenate((none, seasons.cumsum(0)[:-1] / np.arange(1, rows)[:, None])).ravel()
-    at = np.concatenate((np.arange(C), C + np.arange(horizon) % season))
-    return before[at], means[at]
+def _cuts_of_series(all_series: Sequence[Series], horizon: int, names: Sequence[str]) -> Mapping[int, Sequence[int]]:
+    """Return for each series, by its id, the time of the end of each part, counted from the end of the series."""
+    cuts = {}
+    for series in all_series:
+        ends = [len(series.values)]
+        for name in reversed(names):
+            ends.insert(0, ends[0] - max(horizon, round(SHARES[name] * len(series.values))))
+        moments = series.moments(min(ends[0], 0), ends[-1] + 1)
+        cuts[id(series)] = [int(moments[end - min(ends[0], 0)]) for end in ends]
+    return cuts

@@ -1,0 +1,175 @@
+"""Scores of trained tasks: `python benchmarks/quality.py --data FOLDER [NAME ...] [--seeds 0,1,2]`.
+
+FOLDER has the data sets that commands name. Each command is run once with each seed, one after the other; on a machine
+that is doing anything else, trainings that end by the clock come to less. Rows are kept in quality.jsonl in
+benchmarks/results, where those of a name and a seed replace older ones, and shown in quality.md beside it.
+"""
+
+import argparse
+import csv
+import json
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from elman import tasks
+from elman.bench.run import machine
+from elman.tasks import Trained
+
+RESULTS = Path(__file__).parent / "results"
+ROWS, PAGE = RESULTS / "quality.jsonl", RESULTS / "quality.md"
+NAIVE_2 = {"smape": 18.383, "mase": 2.395}  # of M4 Hourly, as the competition published them
+SEASON, HORIZON = 24, 48  # of M4 Hourly
+LONG_TABLE = ["--series", "unique_id", "--time", "ds", "--target", "y"]
+
+
+class Measured(NamedTuple):
+    """A command, and how its model is scored.
+
+    Attributes:
+        name: the name on the command line of this script.
+        arguments: of `elman train`; files are in the folder of the data, or made by `prepare`.
+        goal: what it should come to.
+        prepare: makes files of the data set, from the folder of the data, in a folder of its own.
+        score: returns more scores of the trained model, from the folder of the data.
+    """
+
+    name: str
+    arguments: list[str]
+    goal: str = ""
+    prepare: Callable[[Path, Path], None] | None = None
+    score: Callable[[Trained, Path], dict[str, float]] | None = None
+
+
+def long_table(data: Path, folder: Path) -> None:
+    """Write the training part of M4 Hourly with a row for each value."""
+    with (folder / "m4-hourly.csv").open("w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(["unique_id", "ds", "y"])
+        for name, values in wide(data / "m4-hourly-train.csv").items():
+            writer.writerows([name, step, value] for step, value in enumerate(values, 1))
+
+
+def wide(path: Path) -> dict[str, np.ndarray]:
+    """Read a table of M4: a row for each series, which ends with empty cells."""
+    with path.open(newline="") as file:
+        _, *rows = csv.reader(file)
+    return {name: np.array([float(cell) for cell in cells if cell not in ("", "NA")]) for name, *cells in rows}
+
+
+def competition(model: Trained, data: Path) -> dict[str, float]:
+    """Return the scores of the M4 competition, on its own test part, and the coverage of the intervals.
+
+    OWA is the mean of sMAPE and MASE, each divided by that of Naive 2: Makridakis, Spiliotis and Assimakopoulos 2020.
+    """
+    forecasts: dict[str, list[list[float]]] = {}
+    for row in model.predict():
+        forecasts.setdefault(row["series"], []).append([row["low"], row["median"], row["high"]])
+    train, test = wide(data / "m4-hourly-train.csv"), wide(data / "m4-hourly-test.csv")
+    scores = []
+    for name, y in test.items():
+        low, median, high = np.array(forecasts[name]).T
+        unit = np.abs(train[name][SEASON:] - train[name][:-SEASON]).mean()
+        error = np.abs(y - median)
+        smape = (200 * error / (np.abs(y) + np.abs(median))).mean()
+        scores.append([smape, error.mean() / unit, ((low <= y) & (y <= high)).mean()])
+    smape, mase, coverage = np.mean(scores, axis=0)
+    owa = (smape / NAIVE_2["smape"] + mase / NAIVE_2["mase"]) / 2
+    return {"official OWA": owa, "official MASE": mase, "official sMAPE": smape, "official coverage": coverage}
+
+
+MEASURED = [
+    Measured(
+        "forecast-m4",
+        ["forecast", "m4-hourly.csv", *LONG_TABLE, "--horizon", str(HORIZON), "--minutes", "10"],
+        "OWA at most 0.44, MASE at most 0.85: the winner of the competition has OWA 0.440, MASE 0.893",
+        long_table,
+        competition,
+    ),
+    Measured("forecast-ett", ["forecast", "ETTh1.csv", "--time", "date", "--target", "OT"], "MASE 0.54"),
+]
+
+
+def run(measured: Measured, seed: int, data: Path) -> dict[str, Any]:
+    """Train with a seed, and return the row of the results."""
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = Path(scratch)
+        if measured.prepare:
+            measured.prepare(data, folder)
+        files = [str(data / a) if (data / a).is_file() else str(folder / a) if (folder / a).is_file() else a
+                 for a in measured.arguments]  # fmt: skip
+        command = [sys.executable, "-m", "elman", "train", *files, "--seed", str(seed), "--out", str(folder / "run")]
+        began = time.monotonic()
+        subprocess.run(command, check=True, capture_output=True)
+        seconds = time.monotonic() - began
+        model = tasks.load(folder / "run")
+        more = measured.score(model, data) if measured.score else {}
+        margins = model.scores.margins
+        scores = {title: {name: [value, margins.get(title, {}).get(name)] for name, value in row.items()}
+                  for title, row in model.scores.items()}  # fmt: skip
+    about = machine()
+    return {
+        "name": measured.name, "seed": seed, "seconds": round(seconds), "scores": scores, "more": more,
+        "on": model.scores.counted, "date": time.strftime("%Y-%m-%d"),
+        "machine": f"{about['cores']} cores of {about['cpu']}, torch {about['torch']}",
+    }  # fmt: skip
+
+
+def shown(scores: dict[str, list[float | None]]) -> str:
+    """Return scores with their confidence intervals."""
+    return ", ".join(
+        f"{name} {value:.4g}{f' ±{margin:.2g}' if margin else ''}" for name, (value, margin) in scores.items()
+    )
+
+
+def page(rows: list[dict[str, Any]]) -> str:
+    """Return the table of all rows."""
+    lines = []
+    for measured in MEASURED:
+        of_name = sorted((row for row in rows if row["name"] == measured.name), key=lambda row: row["seed"])
+        if not of_name:
+            continue
+        machines = sorted({f"{row['machine']}, {row['date']}" for row in of_name})
+        lines += [f"## {measured.name}", "", f"`elman train {' '.join(measured.arguments)}`", ""]
+        lines += [f"Goal: {measured.goal}. On {'; '.join(machines)}.", ""] if measured.goal else []
+        lines += ["| seed | time | model | best baseline |", "|---|---|---|---|"]
+        for row in of_name:
+            (_, scores), *others = row["scores"].items()
+            first = next(iter(scores))
+            best = min(others, key=lambda item: item[1][first][0] or 0.0) if others else ("", {})
+            more = ", ".join(f"{name} {value:.4g}" for name, value in row["more"].items())
+            model = "; ".join(filter(None, [more, f"{shown(scores)} on {row['on']}"]))
+            lines.append(f"| {row['seed']} | {row['seconds']} s | {model} | {best[0]}: {shown(best[1])} |")
+        lines.append("")
+    return "\n".join(lines)
+
+
+def main() -> None:
+    """Measure, and write the results."""
+    names = [measured.name for measured in MEASURED]
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("--data", type=Path, required=True)
+    parser.add_argument("--seeds", type=lambda text: [int(part) for part in text.split(",")], default=[0, 1, 2])
+    parser.add_argument("names", nargs="*", choices=[*names, []], default=names)
+    arguments = parser.parse_intermixed_args()
+    rows = [json.loads(line) for line in ROWS.read_text().splitlines()] if ROWS.exists() else []
+    for measured in MEASURED:
+        for seed in arguments.seeds if measured.name in arguments.names else ():
+            row = run(measured, seed, arguments.data)
+            rows = [old for old in rows if (old["name"], old["seed"]) != (measured.name, seed)] + [row]
+            ROWS.write_text("".join(json.dumps(row) + "\n" for row in rows))
+            print(
+                measured.name, seed, f"{row['seconds']} s", row["more"], next(iter(row["scores"].values())), flush=True
+            )
+    begin, marker, _ = PAGE.read_text().partition("<!-- by quality.py -->")
+    PAGE.write_text(f"{begin}{marker}\n\n{page(rows)}")
+
+
+if __name__ == "__main__":
+    main()
