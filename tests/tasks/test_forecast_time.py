@@ -270,7 +270,7 @@ def test_the_step_of_irregular_stamps_is_a_round_one_and_told() -> None:
 @pytest.mark.parametrize(
     ("count", "options", "parts"),
     [
-        (1000, {}, ["step 1h (the most common", "season 24 (a day)", "horizon 24 (one season)", "context 72 (7 sea"]),
+        (1000, {}, ["step 1h (the most common", "season 24 (a day)", "horizon 24 (one season)", "context 72 (3 sea"]),
         (100, {}, ["season 24", "horizon 5 (half of the longest possible horizon, 10 steps"]),
         (40, {}, ["season 1 (40 steps are fewer than 2 seasons of 24, a day)"]),
         (1000, {"horizon": 100}, ["horizon 100 (--horizon)", "context 200 (2 horizons)"]),
