@@ -79,7 +79,7 @@ def competition(model: Trained, data: Path) -> dict[str, float]:
         error = np.abs(y - median)
         smape = (200 * error / (np.abs(y) + np.abs(median))).mean()
         scores.append([smape, error.mean() / unit, ((low <= y) & (y <= high)).mean()])
-    smape, mase, coverage = np.mean(scores, axis=0)
+    smape, mase, coverage = map(float, np.mean(scores, axis=0))
     owa = (smape / NAIVE_2["smape"] + mase / NAIVE_2["mase"]) / 2
     return {"official OWA": owa, "official MASE": mase, "official sMAPE": smape, "official coverage": coverage}
 

@@ -60,7 +60,8 @@ def test_a_run_has_all_that_there_is_to_know(elman: Command, trained: Path) -> N
     assert list(scores) == ["GRU 6", "naive", "drift", "seasonal naive", "seasonal x growth"]
     assert scores["GRU 6"]["mase"] < scores["naive"]["mase"]
     assert all(set(row) == {"mase", "smape", "scaled_pinball", "coverage"} for row in scores.values())
-    assert {"forecast.png", "curves.png", "flow.png", "ends.csv", "split.csv", "codec.json"} <= files(trained)
+    pictures = {"forecast.png", "windows.png", "curves.png", "flow.png"}
+    assert pictures | {"ends.csv", "split.csv", "codec.json"} <= files(trained)
     said = elman("info", trained)
     assert "season 8" in said.out
     assert "step 3h" in said.out

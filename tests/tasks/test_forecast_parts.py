@@ -439,6 +439,17 @@ def test_holidays_are_known_in_advance() -> None:
         calendar_of("DE-XX")
 
 
+def test_a_second_season_has_a_baseline() -> None:
+    options = OPTIONS.model_copy(update={"second_season": 8})
+    found = [Example(window, window) for window in find_windows([made(60)], options.sizes)]
+    codec = ForecastCodec.fit_windows([example.input for example in found], options)
+    rule = TASK.fit_baselines(codec, found, options, 0)[-1]
+    assert rule.title == "seasonal naive (8)"
+    first, last = (rule.predict([found[i]])[0][:, 1] for i in (0, -1))
+    assert last.tolist() == found[-1].input.past[-8:-5].tolist()
+    assert first.tolist() == found[0].input.past[-4:-1].tolist()  # the past is one season
+
+
 def test_quantiles_of_ones_own() -> None:
     options = OPTIONS.model_copy(update={"quantiles": "0.05,0.25,0.95"})
     found = [Example(window, window) for window in find_windows([made(200)], SIZES)]

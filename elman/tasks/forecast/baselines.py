@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from typing_extensions import override
 
-from elman.baselines.forecast import RULES, Values
+from elman.baselines.forecast import RULES, Values, seasonal_naive
 from elman.data.examples import Example
 from elman.tasks.forecast.data import Window
 from elman.tasks.forecast.options import MEDIAN, ForecastOptions
@@ -16,10 +16,10 @@ from elman.tasks.supervised import Baseline
 
 
 class Rule(Baseline):
-    """A rule of `RULES` as the median, with the quantiles of its training errors around it.
+    """A rule as the median, with the quantiles of its training errors around it.
 
     Args:
-        title: the name of the rule in `RULES`.
+        title: the name of the rule.
         codec: the fitted codec.
         errors: the error quantiles at each step of the horizon, in units of the series, (F, Q); 0 for the median.
     """
@@ -53,19 +53,23 @@ class Rule(Baseline):
 
 
 def _median(title: str, window: Window, codec: ForecastCodec) -> Values:
-    return RULES[title](window.past, window.horizon, codec.season)
+    if title in RULES:
+        return RULES[title](window.past, window.horizon, codec.season)
+    season = codec.second_season if len(window.past) >= codec.second_season else codec.season
+    return seasonal_naive(window.past, window.horizon, season)
 
 
 def rule_titles(codec: ForecastCodec) -> list[str]:
     """Return the titles of the rules to use. Without a season, the seasonal rules equal the others."""
     has_seasons = 1 < codec.season <= codec.context
-    return [title for title in RULES if has_seasons or not title.startswith("seasonal")]
+    titles = [title for title in RULES if has_seasons or not title.startswith("seasonal")]
+    return [*titles, f"seasonal naive ({codec.second_season})"] if codec.second_season else titles
 
 
 def fit_baselines(
     codec: ForecastCodec, train: Sequence[Example], options: ForecastOptions, seed: int
 ) -> list[Baseline]:
-    """Fit the rules: the last value, a line, the last season, and the last season with growth."""
+    """Fit the rules: the last value, a line, the last season and that with growth, the last second season."""
     return [Rule.fit(title, codec, train) for title in rule_titles(codec)]
 
 

@@ -1,4 +1,4 @@
-"""Plot of forecasts."""
+"""Plots of forecasts."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -6,70 +6,105 @@ from typing import Any
 
 import numpy as np
 
+from elman.data.examples import Example
+from elman.errors import BadInput
 from elman.io.files import write_figure
-from elman.tasks.forecast.data import Window
+from elman.tasks.forecast.data import Series, Window
 from elman.tasks.forecast.options import MEDIAN
 from elman.tasks.forecast.windows import ForecastCodec
 from elman.tasks.supervised import Evaluation, Plot
 
 MAX_WINDOWS = 6
-MAX_PAST = 3  # seasons, or horizons, of the context to plot
+MAX_PAST = 3  # seasons, or horizons, of the past to plot
 
 
-def plot(evaluation: Evaluation, path: Path) -> None:
+def plot_next(evaluation: Evaluation, path: Path) -> None:
+    """Plot the forecasts of what follows the data, behind the data, for some of the series."""
+    task, codec = evaluation.task, evaluation.codec
+    options = task.options_of(evaluation.run)
+    series = list({id(example.input.series): example.input.series for example in evaluation.examples}.values())
+    examples = [example for item in _spread(series) if (example := _next(evaluation, item, options)) is not None]
+    predictions = task.predictions(evaluation.model, codec, examples, options.batch)
+    _plot_windows([example.input for example in examples], predictions, codec, path, columns=1)
+
+
+def _next(evaluation: Evaluation, series: Series, options: Any) -> Example | None:
+    """Return the window after the end of a series; None if the covariates of its horizon are unknown."""
+    try:
+        return evaluation.task.parse_input(series, options)
+    except BadInput:
+        return None
+
+
+def plot_test(evaluation: Evaluation, path: Path) -> None:
     """Plot some windows of the test part, with the forecasts of the model and of the best baseline."""
     task, codec, examples = evaluation.task, evaluation.codec, evaluation.examples
     targets = evaluation.targets
     best = min(
         evaluation.baselines, key=lambda baseline: task.metrics(codec, baseline.predict(examples), targets)["mase"]
     )
-    at = sorted(set(np.linspace(0, len(targets) - 1, MAX_WINDOWS).round().astype(int).tolist()))
-    lines = best.predict([examples[i] for i in at])
-    plot_windows([targets[i] for i in at], [evaluation.predictions[i] for i in at], lines, best.title, codec, path)
+    at = _spread(range(len(targets)))
+    lines = [line[:, codec.levels.index(MEDIAN)] for line in best.predict([examples[i] for i in at])]
+    windows, predictions = [targets[i] for i in at], [evaluation.predictions[i] for i in at]
+    _plot_windows(windows, predictions, codec, path, columns=2, baseline=(best.title, lines))
 
 
-FORECAST = Plot("forecast.png", "Some windows of the test part: the context, the forecast, and the true values.", plot)
+PLOTS = (
+    Plot("forecast.png", "The end of the data, and the forecast of what follows, with its interval.", plot_next),
+    Plot("windows.png", "Some windows of the test part: the past, the forecast, and the true values.", plot_test),
+)
 
 
-def plot_windows(
+def _spread(items: Sequence[Any]) -> list[Any]:
+    """Return at most `MAX_WINDOWS` items, evenly spaced, the first and the last among them."""
+    return [items[i] for i in sorted(set(np.linspace(0, len(items) - 1, MAX_WINDOWS).round().astype(int).tolist()))]
+
+
+def _plot_windows(
     windows: Sequence[Window],
     quantiles: Sequence[Any],
-    baseline: Sequence[Any],
-    title: str,
     codec: ForecastCodec,
     path: Path,
+    columns: int,
+    baseline: tuple[str, Sequence[Any]] | None = None,
 ) -> None:
     """Plot forecasts of windows.
 
     Args:
-        windows: windows with their true values.
+        windows: windows, with their true values if they are known.
         quantiles: the model's quantiles for each window, (F, Q).
-        baseline: the baseline's quantiles for each window, (F, Q).
-        title: the title of the baseline.
         codec: the codec.
         path: the PNG file to write.
+        columns: number of plots side by side.
+        baseline: title of a baseline, and its forecast for each window, (F,).
     """
     from matplotlib.figure import Figure
 
-    rows, median = -(-len(windows) // 2), codec.levels.index(MEDIAN)
-    inside = f"{100 * (codec.levels[-1] - codec.levels[0]):g} % interval"
+    rows, median = max(-(-len(windows) // columns), 1), codec.levels.index(MEDIAN)
     figure = Figure(figsize=(11, 2.6 * rows), dpi=120, layout="constrained")
-    for axes, window, fan, line in zip(
-        figure.subplots(rows, 2, squeeze=False).flat, windows, quantiles, baseline, strict=False
-    ):
+    plots = figure.subplots(rows, columns, squeeze=False).flat
+    for i, (axes, window, fan) in enumerate(zip(plots, windows, quantiles, strict=False)):
         past = window.past[-MAX_PAST * max(codec.season, window.horizon) :]
-        before, after = np.arange(-len(past), 0), np.arange(window.horizon)
+        begin, end = window.origin - len(past), window.origin + window.horizon
+        times = window.series.moments(begin, end)
+        if window.series.grid.clock.unit:
+            times = times.astype("datetime64[us]")
+        before, after = times[: len(past)], times[len(past) :]
         axes.plot(before, past, color="0.35", linewidth=1)
-        axes.plot(after, window.future, color="black", linewidth=1.4, label="actual")
-        axes.fill_between(after, fan[:, 0], fan[:, -1], color="C0", alpha=0.25, linewidth=0, label=inside)
+        if not np.isnan(window.future).all():
+            axes.plot(after, window.future, color="black", linewidth=1.4, label="actual")
+        for k in range(median):  # from the outermost interval to the innermost
+            inside = f"{100 * (codec.levels[-1 - k] - codec.levels[k]):g} % interval" if k < len(fan[0]) - 1 - k else ""
+            axes.fill_between(after, fan[:, k], fan[:, -1 - k], color="C0", alpha=0.2, linewidth=0, label=inside)
         axes.plot(after, fan[:, median], color="C0", linewidth=1.4, label="forecast")
-        axes.plot(after, line[:, median], color="C1", linestyle="--", linewidth=1, label=title)
-        axes.axvline(-0.5, color="0.7", linewidth=0.8)
+        if baseline:
+            axes.plot(after, baseline[1][i], color="C1", linestyle="--", linewidth=1, label=baseline[0])
+        axes.axvline(after[0], color="0.7", linewidth=0.8)
         axes.set_title(str(window), fontsize=9)
         axes.tick_params(labelsize=8)
+        axes.margins(x=0.01)
         axes.grid(alpha=0.3)
     for axes in figure.axes[len(windows) :]:
         axes.set_axis_off()
     figure.legend(*figure.axes[0].get_legend_handles_labels(), fontsize=9, loc="outside upper center", ncols=4)
-    figure.supxlabel("steps from the beginning of the forecast", fontsize=9)
     write_figure(path, figure)

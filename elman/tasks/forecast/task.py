@@ -23,7 +23,7 @@ from elman.tasks.forecast.data import Series
 from elman.tasks.forecast.export import export
 from elman.tasks.forecast.model import ForecastNetwork
 from elman.tasks.forecast.options import COVARIATES, MEDIAN, ForecastOptions, joined_names, levels_of
-from elman.tasks.forecast.plots import FORECAST
+from elman.tasks.forecast.plots import PLOTS
 from elman.tasks.forecast.seasons import found_seasons
 from elman.tasks.forecast.windows import SHARES, ForecastCodec, find_windows, split_windows, window_at
 from elman.tasks.supervised import Numbers, SupervisedTask
@@ -278,7 +278,7 @@ TASK = ForecastTask(
     export=export,
     # Columns by name, or values; null: the ends of the training series.
     json_inputs=dict[str, list[int | float | str | None]] | list[float] | None,
-    plots=(FORECAST,),
+    plots=PLOTS,
     has_duplicates=False,  # equal windows of different series are not duplicates
     option_units={"season": "steps", "second_season": "steps", "horizon": "steps", "context": "steps"},
     next_step="to see what comes next: elman predict {run}",
