@@ -25,6 +25,7 @@ from elman.tasks import Trained
 RESULTS = Path(__file__).parent / "results"
 ROWS, PAGE = RESULTS / "quality.jsonl", RESULTS / "quality.md"
 NAIVE_2 = {"smape": 18.383, "mase": 2.395}  # of M4 Hourly, as the competition published them
+MARKER = "`python benchmarks/quality.py --data FOLDER` makes the tables below."
 SEASON, HORIZON = 24, 48  # of M4 Hourly
 LONG_TABLE = ["--series", "unique_id", "--time", "ds", "--target", "y"]
 
@@ -136,7 +137,7 @@ def page(rows: list[dict[str, Any]]) -> str:
         if not of_name:
             continue
         machines = sorted({f"{row['machine']}, {row['date']}" for row in of_name})
-        lines += [f"## {measured.name}", "", f"`elman train {' '.join(measured.arguments)}`", ""]
+        lines += [f"### {measured.name}", "", f"`elman train {' '.join(measured.arguments)}`", ""]
         lines += [f"Goal: {measured.goal}. On {'; '.join(machines)}.", ""] if measured.goal else []
         lines += ["| seed | time | model | best baseline |", "|---|---|---|---|"]
         for row in of_name:
@@ -167,7 +168,7 @@ def main() -> None:
             print(
                 measured.name, seed, f"{row['seconds']} s", row["more"], next(iter(row["scores"].values())), flush=True
             )
-    begin, marker, _ = PAGE.read_text().partition("<!-- by quality.py -->")
+    begin, marker, _ = PAGE.read_text().partition(MARKER)
     PAGE.write_text(f"{begin}{marker}\n\n{page(rows)}")
 
 
