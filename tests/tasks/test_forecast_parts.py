@@ -450,6 +450,24 @@ def test_a_second_season_has_a_baseline() -> None:
     assert first.tolist() == found[0].input.past[-4:-1].tolist()  # the past is one season
 
 
+def test_calibrated_intervals_hold_their_share() -> None:
+    """Of what they were calibrated on; a few values calibrate nothing."""
+    found = find_windows([made(400)], SIZES)
+    codec = ForecastCodec.fit_windows(found, OPTIONS.model_copy(update={"quantiles": "0.1,0.25,0.9"}))
+    model = ForecastNetwork(codec.encoder.size, 3, codec.regression, codec.is_log, codec.levels, hidden=5).eval()
+    before = model.state_dict()["output.weight"].clone()
+    model.calibrate([codec.batch(found[:200]), codec.batch(found[200:])])
+    with torch.no_grad():
+        quantiles = np.stack(codec.predict(model, codec.batch(found)))
+    below = (np.stack([window.future for window in found])[..., None] <= quantiles).mean((0, 1))
+    assert below[[0, -1]] == pytest.approx([0.1, 0.9], abs=0.002)
+    assert (np.diff(quantiles) >= 0).all()
+    assert model.calibration[0] == model.calibration[1] != model.calibration[2] == 1
+    assert torch.equal(model.output.weight, before)
+    model.calibrate([codec.batch(found[:30])])
+    assert model.calibration.tolist() == [1, 1, 1, 1]
+
+
 def test_quantiles_of_ones_own() -> None:
     options = OPTIONS.model_copy(update={"quantiles": "0.05,0.25,0.95"})
     found = [Example(window, window) for window in find_windows([made(200)], SIZES)]

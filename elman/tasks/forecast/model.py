@@ -1,6 +1,6 @@
 """A recurrent network that forecasts quantiles of a time series."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -35,6 +35,10 @@ class ForecastBatch(NamedTuple):
     scaling: tuple[NDArray[np.float64], ...]
 
 
+MIN_CALIBRATED = 100  # values
+MIN_FACTOR, MAX_FACTOR = 0.2, 5.0  # of a calibration
+
+
 class ForecastNetwork(nn.Module):
     """Recurrent layers over context and horizon, and a linear output of quantiles at each step of the horizon.
 
@@ -53,12 +57,17 @@ class ForecastNetwork(nn.Module):
         dropout: dropout probability, between recurrent layers and before the output.
         bptt: truncated BPTT: steps of the gradient; 0: all steps.
 
+    Attributes:
+        calibration: (Q,), factors of the distances of quantiles from the median; ones before `calibrate`.
+
     >>> quantiles = ForecastNetwork(5, 3, cell="gru", hidden=16)(torch.randn(10, 2, 5))
     >>> quantiles.shape                                # of B=2 windows, F=3 steps
     torch.Size([2, 3, 3])
     >>> bool((quantiles.diff(dim=2) >= 0).all())
     True
     """
+
+    calibration: Tensor
 
     def __init__(
         self,
@@ -79,6 +88,7 @@ class ForecastNetwork(nn.Module):
         self.output = nn.Linear(self.recurrent.output_size + inputs, len(quantiles))
         self.horizon, self.is_log, self.quantiles = horizon, is_log, list(quantiles)
         self.median = self.quantiles.index(MEDIAN)
+        self.register_buffer("calibration", torch.ones(len(quantiles)))
         nn.init.zeros_(self.output.weight)
         nn.init.zeros_(self.output.bias)
         first = self.recurrent.output_size + FIRST_OF_PAST
@@ -90,7 +100,36 @@ class ForecastNetwork(nn.Module):
         """Map steps (T, B, D), which end with the horizon, to quantiles (B, F, Q) in ascending order."""
         h, _ = self.recurrent(steps)
         of_horizon = torch.cat((self.dropout(h[-self.horizon :]), steps[-self.horizon :]), 2)
-        return ordered_quantiles(self.output(of_horizon).transpose(0, 1), self.median)
+        quantiles = ordered_quantiles(self.output(of_horizon).transpose(0, 1), self.median)
+        median = quantiles[..., self.median : self.median + 1]
+        return median + (quantiles - median) * self.calibration
+
+    @torch.no_grad()
+    def calibrate(self, batches: Iterable[ForecastBatch]) -> None:
+        """Set the factors so that the lowest and the highest quantile have their shares of the targets below them.
+
+        All quantiles below the median have one factor, and all above it, so that their order stays.
+
+        Args:
+            batches: batches of windows that the network was not trained on. If they have few targets, nothing changes.
+        """
+        self.calibration.fill_(1)
+        ratios = list[Tensor]()
+        for batch in batches:
+            quantiles = self(batch.steps)
+            median = quantiles[..., self.median]
+            distances = (quantiles - median.unsqueeze(2))[..., [0, -1]]
+            errors = (batch.future - median).unsqueeze(2) / distances
+            ratios.append(errors[batch.weight > 0].cpu())
+        below, above = torch.cat(ratios).double().numpy().T if ratios else ([], [])
+        if len(below) < MIN_CALIBRATED:
+            return
+        if self.median > 0:
+            factor = np.quantile(below, 1 - self.quantiles[0])
+            self.calibration[: self.median] = float(np.clip(factor, MIN_FACTOR, MAX_FACTOR))
+        if self.median < len(self.quantiles) - 1:
+            factor = np.quantile(above, self.quantiles[-1])
+            self.calibration[self.median + 1 :] = float(np.clip(factor, MIN_FACTOR, MAX_FACTOR))
 
     def loss(self, batch: ForecastBatch, state: Any = None) -> tuple[Tensor, int, Any]:
         """Return the pinball loss summed over values, averaged over quantiles; the number of values; and no state.

@@ -7,6 +7,8 @@ from typing import Any
 
 import numpy as np
 import torch
+from rich.console import Console
+from torch import nn
 from typing_extensions import override
 
 from elman.data.examples import Example, is_files
@@ -15,7 +17,9 @@ from elman.data.time_index.zone import DAY
 from elman.decoding.quantiles import pinball_loss
 from elman.errors import BadInput
 from elman.io.format import counted
+from elman.io.run_folder import Run
 from elman.io.terminal import note
+from elman.report.shown import Scores
 from elman.tasks.forecast import data as tables
 from elman.tasks.forecast import holidays, rows
 from elman.tasks.forecast.baselines import fit_baselines, load_baselines
@@ -27,7 +31,8 @@ from elman.tasks.forecast.plots import PLOTS
 from elman.tasks.forecast.seasons import found_seasons
 from elman.tasks.forecast.windows import SHARES, ForecastCodec, find_windows, split_windows, window_at
 from elman.tasks.supervised import Numbers, SupervisedTask
-from elman.tasks.task import Input, Loaded
+from elman.tasks.task import Input, Loaded, PreparedData
+from elman.training.devices import device_of, to_device
 
 # Defaults that depend on the data.
 CONTEXT_SEASONS, CONTEXT_HORIZONS = 3, 2
@@ -238,6 +243,16 @@ class ForecastTask(SupervisedTask):
         series = (example.input.series for part in splits for example in part)
         training_series = dict.fromkeys(item for item in series if item.learned)
         return {ENDS: tables.ends_to_csv(list(training_series), options)}
+
+    @override
+    def score_run(self, run: Run, model: nn.Module, data: PreparedData, console: Console) -> Scores:
+        """Calibrate the quantiles of the best weights on the validation part, and score them."""
+        assert isinstance(model, ForecastNetwork)
+        model.load_state_dict(run.load_tensors("model"))
+        device, batches = device_of(model), data.validation
+        model.eval().calibrate(to_device(batches[i], device) for i in range(len(batches)))
+        run.save_tensors("model", model.state_dict())
+        return super().score_run(run, model, data, console)
 
     @override
     def resampled(self, codec: ForecastCodec, examples: Sequence[Example]) -> Sequence[Hashable]:
