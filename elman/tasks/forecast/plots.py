@@ -81,7 +81,7 @@ def _plot_windows(
     from matplotlib.figure import Figure
 
     rows, median = max(-(-len(windows) // columns), 1), codec.levels.index(MEDIAN)
-    figure = Figure(figsize=(11, 2.6 * rows), dpi=120, layout="constrained")
+    figure = Figure(figsize=(11, 2.6 * rows), dpi=100, layout="constrained")
     plots = figure.subplots(rows, columns, squeeze=False).flat
     for i, (axes, window, fan) in enumerate(zip(plots, windows, quantiles, strict=False)):
         past = window.past[-MAX_PAST * max(codec.season, window.horizon) :]
