@@ -78,7 +78,7 @@ def number(name: str, printed: str) -> float:
 
 
 class Measured(NamedTuple):
-    """What one row of the table says."""
+    """A row of the table."""
 
     task: str
     size: int  # of the texts, in bytes

@@ -21,6 +21,7 @@ import numpy as np
 from elman import tasks
 from elman.bench.run import machine
 from elman.tasks import Trained
+from elman.tasks.registry import get_task
 
 RESULTS = Path(__file__).parent / "results"
 ROWS, PAGE = RESULTS / "quality.jsonl", RESULTS / "quality.md"
@@ -142,8 +143,9 @@ def page(rows: list[dict[str, Any]]) -> str:
         lines += ["| seed | time | model | best baseline |", "|---|---|---|---|"]
         for row in of_name:
             (_, scores), *others = row["scores"].items()
-            first = next(iter(scores))
-            best = min(others, key=lambda item: item[1][first][0] or 0.0) if others else ("", {})
+            task_score = get_task(measured.arguments[0]).score
+            sign, name = (-1, task_score[1:]) if task_score.startswith("-") else (1, task_score)
+            best = max(others, key=lambda item: sign * item[1][name][0]) if others else ("", {})
             more = ", ".join(f"{name} {value:.4g}" for name, value in row["more"].items())
             model = "; ".join(filter(None, [more, f"{shown(scores)} on {row['on']}"]))
             lines.append(f"| {row['seed']} | {row['seconds']} s | {model} | {best[0]}: {shown(best[1])} |")

@@ -41,5 +41,9 @@ def pinball_loss(quantiles: Tensor, values: Tensor, levels: Tensor) -> Tensor:
     >>> pinball_loss(torch.tensor([0.0, 1.0, 2.0]), torch.tensor(1.0), levels)     # (0.1 * 1 + 0 + 0.1 * 1) / 3
     tensor(0.0667)
     """
-    above = values.unsqueeze(-1) - quantiles
-    return torch.maximum(levels * above, (levels - 1) * above).mean(-1)
+    return pinball_loss_of_errors(values.unsqueeze(-1) - quantiles, levels)
+
+
+def pinball_loss_of_errors(errors: Tensor, levels: Tensor) -> Tensor:
+    """Return the pinball loss of errors (..., Q), values minus quantiles, averaged over the quantiles."""
+    return torch.maximum(levels * errors, (levels - 1) * errors).mean(-1)

@@ -1,4 +1,4 @@
-"""What a task contributes to the reports of its runs. Imports nothing heavy."""
+"""Results of a task for the reports of its runs. Imports nothing heavy."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field

@@ -19,6 +19,7 @@ from elman.baselines import forecast as baselines
 from elman.data.examples import Example
 from elman.data.time_index.clock import TimeStep
 from elman.errors import BadInput
+from elman.tasks.forecast.codec import ForecastCodec
 from elman.tasks.forecast.data import Series, Window, ends_to_csv, read_series, scale
 from elman.tasks.forecast.encoding import Scaling
 from elman.tasks.forecast.holidays import calendar as calendar_of
@@ -26,7 +27,7 @@ from elman.tasks.forecast.model import QUANTILES, ForecastNetwork
 from elman.tasks.forecast.options import ForecastOptions
 from elman.tasks.forecast.seasons import found_lags, found_seasons
 from elman.tasks.forecast.task import TASK
-from elman.tasks.forecast.windows import ForecastCodec, find_windows, split_windows, window_at
+from elman.tasks.forecast.windows import find_windows, split_windows, window_at
 from tests.tolerances import close
 
 OPTIONS = ForecastOptions(time="t", target="y", season=4, horizon=3, context=12)
@@ -126,10 +127,10 @@ def test_the_split_is_by_time_and_nothing_leaks() -> None:
     """Over series that begin at different times: what is learned from ends before what is validated on begins."""
     early, late = (replace(s, covariates=s.values[:, None] ** 2) for s in (made(80), made(50, seed=1)))
     late = replace(late, name="late", grid=replace(late.grid, start=late.grid.start + 40 * late.grid.clock.size))
-    found = find_windows([early, late], SIZES)
-    numbers = split_windows(found, ["validation", "test"])
+    windows = find_windows([early, late], SIZES)
+    numbers = split_windows(windows, ["validation", "test"])
     times = {
-        name: np.array([w.series.moments(w.origin, w.origin + 3) for w in (found[i] for i in at)])
+        name: np.array([w.series.moments(w.origin, w.origin + 3) for w in (windows[i] for i in at)])
         for name, at in numbers.items()
     }
     assert times["train"].max() < times["validation"].min()
@@ -137,11 +138,11 @@ def test_the_split_is_by_time_and_nothing_leaks() -> None:
     known = np.sort(np.concatenate([s.grid.moments(np.arange(len(s.values))) for s in (early, late)]))
     assert (known < times["test"].min()).mean() == pytest.approx(0.8, abs=0.02)
     assert (known < times["validation"].min()).mean() == pytest.approx(0.7, abs=0.02)
-    codec = ForecastCodec.fit_windows([found[i] for i in numbers["train"]], OPTIONS)
+    codec = ForecastCodec.fit_windows([windows[i] for i in numbers["train"]], OPTIONS)
     changed = early.values.copy()
     changed[early.grid.moments(np.arange(80)) >= times["validation"].min()] = 1e6
     other = replace(early, values=changed, covariates=changed[:, None] ** 2)
-    again = [replace_series(w, other) if w.series is early else w for w in found]
+    again = [replace_series(w, other) if w.series is early else w for w in windows]
     assert ForecastCodec.fit_windows([again[i] for i in numbers["train"]], OPTIONS) == codec
 
 
@@ -169,9 +170,9 @@ def test_the_network_reads_nothing_of_the_future() -> None:
 def test_windows_need_something_known_on_both_sides() -> None:
     hole = made(40)
     hole.values[10:30] = np.nan
-    found = find_windows([hole], SIZES)
-    assert all(np.isfinite(w.past[-12:]).any() and np.isfinite(w.future).any() for w in found)
-    assert {w.origin for w in found} == {o for o in range(4, 38) if o <= 9 or o >= 31}  # of 12 steps, one is known
+    windows = find_windows([hole], SIZES)
+    assert all(np.isfinite(w.past[-12:]).any() and np.isfinite(w.future).any() for w in windows)
+    assert {w.origin for w in windows} == {o for o in range(4, 38) if o <= 9 or o >= 31}  # of 12 steps, one is known
 
 
 def network(codec: ForecastCodec) -> ForecastNetwork:
@@ -219,11 +220,11 @@ def test_baselines_by_hand() -> None:
 def test_measures_beside_those_of_scikit_learn() -> None:
     """MASE is the mean absolute error over that of the seasonal naive forecast in training."""
     s = made(gaps=0.1)
-    found = find_windows([s], SIZES)
-    codec = ForecastCodec.fit_windows(found[:30], OPTIONS)
-    learned = s.values[: found[29].origin + 3]
+    windows = find_windows([s], SIZES)
+    codec = ForecastCodec.fit_windows(windows[:30], OPTIONS)
+    learned = s.values[: windows[29].origin + 3]
     unit = np.nanmean(np.abs(learned[4:] - learned[:-4]))
-    some = found[30:]
+    some = windows[30:]
     said = [np.sort(np.random.default_rng(i).normal(5, 1, (3, 3))) for i in range(len(some))]
     y, q = np.stack([w.future for w in some]), np.stack(said)
     known = ~np.isnan(y)
@@ -239,28 +240,28 @@ def test_measures_beside_those_of_scikit_learn() -> None:
 @pytest.mark.parametrize("form", ["log", "linear"])
 def test_the_loss_of_the_validation_is_the_score(form: Any) -> None:
     """Summed over what is known alone, in units of the series."""
-    found = find_windows([made(gaps=0.2)], SIZES)
-    codec = ForecastCodec.fit_windows(found, OPTIONS.model_copy(update={"scale": form}))
+    windows = find_windows([made(gaps=0.2)], SIZES)
+    codec = ForecastCodec.fit_windows(windows, OPTIONS.model_copy(update={"scale": form}))
     model = network(codec)
-    batch = codec.batch(found)
+    batch = codec.batch(windows)
     with torch.no_grad():
         loss, count, _ = model.loss(batch)
         said = codec.predict(model, batch)
-    assert count == sum(np.isfinite(w.future).sum() for w in found)
-    assert float(loss / count) == pytest.approx(TASK.metrics(codec, said, found)["scaled_pinball"], rel=1e-5)
+    assert count == sum(np.isfinite(w.future).sum() for w in windows)
+    assert float(loss / count) == pytest.approx(TASK.metrics(codec, said, windows)["scaled_pinball"], rel=1e-5)
 
 
 @pytest.mark.parametrize("form", ["log", "linear"])
 def test_a_new_network_begins_with_a_regression(form: Any) -> None:
     """On the last value and the seasons before: nearer than each of them alone."""
-    found = find_windows([made(300)], SIZES)
-    codec = ForecastCodec.fit_windows(found, OPTIONS.model_copy(update={"scale": form}))
+    windows = find_windows([made(300)], SIZES)
+    codec = ForecastCodec.fit_windows(windows, OPTIONS.model_copy(update={"scale": form}))
     model = ForecastNetwork(codec.encoder.size, 3, codec.regression, codec.is_log).eval()
     with torch.no_grad():
-        forecasts = np.stack(codec.predict(model, codec.batch(found)))[:, :, 1]
-    futures = np.stack([window.future for window in found])
+        forecasts = np.stack(codec.predict(model, codec.batch(windows)))[:, :, 1]
+    futures = np.stack([window.future for window in windows])
     rules = baselines.naive, baselines.seasonal_naive
-    errors = [np.abs(np.stack([rule(w.past, 3, 4) for w in found]) - futures).mean() for rule in rules]
+    errors = [np.abs(np.stack([rule(w.past, 3, 4) for w in windows]) - futures).mean() for rule in rules]
     assert np.abs(forecasts - futures).mean() < 0.9 * min(errors)
 
 
@@ -268,15 +269,15 @@ def test_values_are_relative_to_what_the_next_ones_are_near() -> None:
     walk = np.random.default_rng(0).normal(size=300).cumsum()
     season = 5 + 3 * np.sin(np.arange(300) * np.pi / 2) + 0.1 * walk
     for values, center in ((walk, "last value"), (season, "last season")):
-        found = find_windows([one(list(range(300)), list(values))], SIZES)
-        assert ForecastCodec.fit_windows(found, OPTIONS).center == center
+        windows = find_windows([one(list(range(300)), list(values))], SIZES)
+        assert ForecastCodec.fit_windows(windows, OPTIONS).center == center
 
 
 def test_intervals_of_baselines_hold_as_much_as_they_should() -> None:
-    found = [Example(window, window) for window in find_windows([made(400)], SIZES)]
-    codec = ForecastCodec.fit_windows([example.input for example in found], OPTIONS)
-    for rule in TASK.fit_baselines(codec, found, OPTIONS, 0):
-        got = TASK.metrics(codec, rule.predict(found), [example.target for example in found])
+    windows = [Example(window, window) for window in find_windows([made(400)], SIZES)]
+    codec = ForecastCodec.fit_windows([example.input for example in windows], OPTIONS)
+    for rule in TASK.fit_baselines(codec, windows, OPTIONS, 0):
+        got = TASK.metrics(codec, rule.predict(windows), [example.target for example in windows])
         assert got["coverage"] == pytest.approx(0.8, abs=0.02)
 
 
@@ -331,14 +332,18 @@ def test_seasons_are_those_of_the_calendar_or_of_the_values() -> None:
 def test_parts_of_series_without_dates_are_counted_from_the_end_of_each() -> None:
     """Series of different lengths, of which the shorter would else be in the training part alone."""
     both = [one(list(range(count)), list(range(count))) for count in (100, 20)]
-    found = find_windows(both, SIZES)
-    numbers = split_windows(found, ["validation", "test"])
-    ends = {name: {found[i].origin + 3 - len(found[i].series.values) for i in at} for name, at in numbers.items()}
+    windows = find_windows(both, SIZES)
+    numbers = split_windows(windows, ["validation", "test"])
+    ends = {name: {windows[i].origin + 3 - len(windows[i].series.values) for i in at} for name, at in numbers.items()}
     assert max(ends["test"]) == 0
-    assert {found[i].series for i in numbers["test"]} == {found[i].series for i in numbers["validation"]} == set(both)
-    of_short = [found[i].origin for i in numbers["test"] if found[i].series is both[1]]
+    assert (
+        {windows[i].series for i in numbers["test"]} == {windows[i].series for i in numbers["validation"]} == set(both)
+    )
+    of_short = [windows[i].origin for i in numbers["test"] if windows[i].series is both[1]]
     assert of_short == [16, 17]  # a fifth of 20 steps
-    assert [found[i].origin for i in numbers["validation"] if found[i].series is both[1]] == [13]  # at least a horizon
+    assert [windows[i].origin for i in numbers["validation"] if windows[i].series is both[1]] == [
+        13
+    ]  # at least a horizon
 
 
 def test_features_are_values_of_seasons_before() -> None:
@@ -385,10 +390,10 @@ def test_a_scale_is_logarithmic_where_values_vary_with_their_level() -> None:
     noise, level = np.random.default_rng(0).normal(size=300), np.exp(np.sin(np.arange(300) / 20))
     multiplied, added = level * np.exp(0.1 * noise), 2 + level + 0.1 * noise
     for values, is_log in ((multiplied, True), (added, False), (multiplied - multiplied.mean(), False)):
-        found = find_windows([one(list(range(300)), list(values))], SIZES)
-        assert ForecastCodec.fit_windows(found, OPTIONS).is_log is is_log
-    codec = ForecastCodec.fit_windows(found, OPTIONS.model_copy(update={"scale": "log"}))
-    scaling = Scaling(*map(torch.from_numpy, codec.batch(found[-1:]).scaling))
+        windows = find_windows([one(list(range(300)), list(values))], SIZES)
+        assert ForecastCodec.fit_windows(windows, OPTIONS).is_log is is_log
+    codec = ForecastCodec.fit_windows(windows, OPTIONS.model_copy(update={"scale": "log"}))
+    scaling = Scaling(*map(torch.from_numpy, codec.batch(windows[-1:]).scaling))
     values = torch.tensor([[-3.0, 0.0, 1e-9, 2.0, 1e9]], dtype=torch.float64)
     close(scaling.restore(scaling.standardize(values, True), True), values, "outputs")
 
@@ -441,47 +446,47 @@ def test_holidays_are_known_in_advance() -> None:
 
 def test_a_second_season_has_a_baseline() -> None:
     options = OPTIONS.model_copy(update={"second_season": 8})
-    found = [Example(window, window) for window in find_windows([made(60)], options.sizes)]
-    codec = ForecastCodec.fit_windows([example.input for example in found], options)
-    rule = TASK.fit_baselines(codec, found, options, 0)[-1]
+    windows = [Example(window, window) for window in find_windows([made(60)], options.sizes)]
+    codec = ForecastCodec.fit_windows([example.input for example in windows], options)
+    rule = TASK.fit_baselines(codec, windows, options, 0)[-1]
     assert rule.title == "seasonal naive (8)"
-    first, last = (rule.predict([found[i]])[0][:, 1] for i in (0, -1))
-    assert last.tolist() == found[-1].input.past[-8:-5].tolist()
-    assert first.tolist() == found[0].input.past[-4:-1].tolist()  # the past is one season
+    first, last = (rule.predict([windows[i]])[0][:, 1] for i in (0, -1))
+    assert last.tolist() == windows[-1].input.past[-8:-5].tolist()
+    assert first.tolist() == windows[0].input.past[-4:-1].tolist()  # the past is one season
 
 
 def test_calibrated_intervals_hold_their_share() -> None:
     """Of what they were calibrated on; a few values calibrate nothing."""
-    found = find_windows([made(400)], SIZES)
-    codec = ForecastCodec.fit_windows(found, OPTIONS.model_copy(update={"quantiles": "0.1,0.25,0.9"}))
+    windows = find_windows([made(400)], SIZES)
+    codec = ForecastCodec.fit_windows(windows, OPTIONS.model_copy(update={"quantiles": "0.1,0.25,0.9"}))
     model = ForecastNetwork(codec.encoder.size, 3, codec.regression, codec.is_log, codec.levels, hidden=5).eval()
     before = model.state_dict()["output.weight"].clone()
-    model.calibrate([codec.batch(found[:200]), codec.batch(found[200:])])
+    model.calibrate([codec.batch(windows[:200]), codec.batch(windows[200:])])
     with torch.no_grad():
-        quantiles = np.stack(codec.predict(model, codec.batch(found)))
-    below = (np.stack([window.future for window in found])[..., None] <= quantiles).mean((0, 1))
+        quantiles = np.stack(codec.predict(model, codec.batch(windows)))
+    below = (np.stack([window.future for window in windows])[..., None] <= quantiles).mean((0, 1))
     assert below[[0, -1]] == pytest.approx([0.1, 0.9], abs=0.002)
     assert (np.diff(quantiles) >= 0).all()
     assert model.calibration[0] == model.calibration[1] != model.calibration[2] == 1
     assert torch.equal(model.output.weight, before)
-    model.calibrate([codec.batch(found[:30])])
+    model.calibrate([codec.batch(windows[:30])])
     assert model.calibration.tolist() == [1, 1, 1, 1]
 
 
 def test_quantiles_of_ones_own() -> None:
     options = OPTIONS.model_copy(update={"quantiles": "0.05,0.25,0.95"})
-    found = [Example(window, window) for window in find_windows([made(200)], SIZES)]
-    codec = ForecastCodec.fit_windows([example.input for example in found], options)
+    windows = [Example(window, window) for window in find_windows([made(200)], SIZES)]
+    codec = ForecastCodec.fit_windows([example.input for example in windows], options)
     assert codec.levels == [0.05, 0.25, 0.5, 0.95]
     model = ForecastNetwork(**codec.model_args(options))
     with torch.no_grad():
-        [forecast] = codec.predict(model, codec.batch([found[0].input]))
-    row, *_ = codec.to_rows(1, "", found[0], forecast)
+        [forecast] = codec.predict(model, codec.batch([windows[0].input]))
+    row, *_ = codec.to_rows(1, "", windows[0], forecast)
     assert list(row) == ["series", "time", "median", "low", "high", "0.25"]
     assert row["low"] <= row["0.25"] <= row["median"] <= row["high"]
-    for rule in TASK.fit_baselines(codec, found, options, 0):
-        forecasts = np.stack(rule.predict(found))
-        assert forecasts.shape == (len(found), 3, 4)
+    for rule in TASK.fit_baselines(codec, windows, options, 0):
+        forecasts = np.stack(rule.predict(windows))
+        assert forecasts.shape == (len(windows), 3, 4)
         assert (np.diff(forecasts) >= 0).all()
     for wrong in ("", "0.1,x", "1.5", "0,0.5"):
         with pytest.raises(ValidationError, match="expected"):

@@ -16,10 +16,10 @@ from elman.data.tables import read_table, rows
 from elman.data.validation import is_table
 from elman.errors import BadInput
 from elman.tasks.forecast import fit
+from elman.tasks.forecast.codec import ForecastCodec
 from elman.tasks.forecast.data import Series, ends_to_csv, read_ends, read_series
 from elman.tasks.forecast.options import ForecastOptions
 from elman.tasks.forecast.task import TASK
-from elman.tasks.forecast.windows import ForecastCodec
 from tests.small import Command
 
 OPTIONS = ForecastOptions(time="t", target="y", season=4, horizon=3, context=12)

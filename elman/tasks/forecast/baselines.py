@@ -9,9 +9,9 @@ from typing_extensions import override
 
 from elman.baselines.forecast import RULES, Values, seasonal_naive
 from elman.data.examples import Example
+from elman.tasks.forecast.codec import ForecastCodec
 from elman.tasks.forecast.data import Window
 from elman.tasks.forecast.options import MEDIAN, ForecastOptions
-from elman.tasks.forecast.windows import ForecastCodec
 from elman.tasks.supervised import Baseline
 
 

@@ -20,7 +20,7 @@ FIRST_OF_PAST = 2  # the first column of the features that repeat the past: the 
 
 
 class Scaling(NamedTuple):
-    """How the values of windows are standardized, each of shape (B, 1).
+    """The parameters by which the values of windows are standardized, each of shape (B, 1).
 
     floor: size of values around which a logarithmic scale turns linear; 0 for a linear scale.
     center: last value, or mean of the last season, on the scale.
@@ -103,8 +103,8 @@ class WindowEncoder(nn.Module):
         super().__init__()
         self.sizes, self.is_log, self.center, self.static = sizes, is_log, center, static
         self.cycles = [CYCLES[name] for name in cycles]
-        for kind, moments in (("past", past), ("future", future)):
-            for name, numbers in zip(("means", "spreads"), moments, strict=True):
+        for kind, statistics in (("past", past), ("future", future)):
+            for name, numbers in zip(("means", "spreads"), statistics, strict=True):
                 self.register_buffer(f"{kind}_{name}", torch.tensor(numbers, dtype=torch.float64))
 
     @property

@@ -11,7 +11,7 @@ from elman.tasks.forecast.options import COVARIATES
 from elman.tasks.task import Loaded
 
 if TYPE_CHECKING:
-    from elman.tasks.forecast.windows import ForecastCodec
+    from elman.tasks.forecast.codec import ForecastCodec
 
 DAY = 86_400_000_000  # microseconds
 

@@ -8,7 +8,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from elman.decoding.quantiles import ordered_quantiles
+from elman.decoding.quantiles import ordered_quantiles, pinball_loss_of_errors
 from elman.tasks.forecast.encoding import FIRST_OF_PAST, MAX_LOG
 from elman.tasks.forecast.options import MEDIAN
 from elman.tasks.recurrent_layers import stack, title
@@ -145,8 +145,7 @@ class ForecastNetwork(nn.Module):
 
     def _pinball(self, errors: Tensor) -> Tensor:
         """Return the pinball loss (B, F) of errors of quantiles (B, F, Q)."""
-        levels = errors.new_tensor(self.quantiles)
-        return torch.maximum(levels * errors, (levels - 1) * errors).mean(2)
+        return pinball_loss_of_errors(errors, errors.new_tensor(self.quantiles))
 
     def _errors(self, quantiles: Tensor, batch: ForecastBatch) -> Tensor:
         """Return the errors of quantiles (B, F, Q) in units of the series.

@@ -38,6 +38,7 @@ DATA = Annotated[
 
 
 COLUMN = typer.Option(metavar="COLUMN", show_default=False)
+COLUMNS = typer.Option(metavar="A,B", show_default=False)
 
 
 def joined_names(names: Iterable[str]) -> str:
@@ -55,6 +56,9 @@ def _joined(value: Any) -> Any:
     """Join a list of names, which Python and files may have in place of the text of the command line."""
     are_names = isinstance(value, list | tuple) and all(isinstance(name, str) for name in value)
     return joined_names(value) if are_names else value
+
+
+COLUMN_NAMES = BeforeValidator(_joined, json_schema_input_type=str | list[str] | None)
 
 
 def _joined_numbers(value: Any) -> Any:
@@ -133,21 +137,21 @@ class ForecastOptions(SupervisedOptions):
     ] = None
     covariates: Annotated[
         str | None,
-        BeforeValidator(_joined, json_schema_input_type=str | list[str] | None),
+        COLUMN_NAMES,
         Field(description="Numeric columns that are known in the past only."),
-        typer.Option(metavar="A,B", show_default=False),
+        COLUMNS,
     ] = None
     future_covariates: Annotated[
         str | None,
-        BeforeValidator(_joined, json_schema_input_type=str | list[str] | None),
+        COLUMN_NAMES,
         Field(description="Numeric columns that are known in advance: `predict` needs rows of the horizon with them."),
-        typer.Option(metavar="A,B", show_default=False),
+        COLUMNS,
     ] = None
     static_covariates: Annotated[
         str | None,
-        BeforeValidator(_joined, json_schema_input_type=str | list[str] | None),
+        COLUMN_NAMES,
         Field(description="Columns that describe a series: numbers, or categories."),
-        typer.Option(metavar="A,B", show_default=False),
+        COLUMNS,
     ] = None
     holidays: Annotated[
         str | None,

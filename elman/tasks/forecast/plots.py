@@ -9,9 +9,8 @@ import numpy as np
 from elman.data.examples import Example
 from elman.errors import BadInput
 from elman.io.files import write_figure
+from elman.tasks.forecast.codec import ForecastCodec
 from elman.tasks.forecast.data import Series, Window
-from elman.tasks.forecast.options import MEDIAN
-from elman.tasks.forecast.windows import ForecastCodec
 from elman.tasks.supervised import Evaluation, Plot
 
 MAX_WINDOWS = 6
@@ -44,7 +43,7 @@ def plot_test(evaluation: Evaluation, path: Path) -> None:
         evaluation.baselines, key=lambda baseline: task.metrics(codec, baseline.predict(examples), targets)["mase"]
     )
     at = _spread(range(len(targets)))
-    lines = [line[:, codec.levels.index(MEDIAN)] for line in best.predict([examples[i] for i in at])]
+    lines = [line[:, codec.median] for line in best.predict([examples[i] for i in at])]
     windows, predictions = [targets[i] for i in at], [evaluation.predictions[i] for i in at]
     _plot_windows(windows, predictions, codec, path, columns=2, baseline=(best.title, lines))
 
@@ -80,7 +79,7 @@ def _plot_windows(
     """
     from matplotlib.figure import Figure
 
-    rows, median = max(-(-len(windows) // columns), 1), codec.levels.index(MEDIAN)
+    rows, median = max(-(-len(windows) // columns), 1), codec.median
     figure = Figure(figsize=(11, 2.6 * rows), dpi=100, layout="constrained")
     plots = figure.subplots(rows, columns, squeeze=False).flat
     for i, (axes, window, fan) in enumerate(zip(plots, windows, quantiles, strict=False)):

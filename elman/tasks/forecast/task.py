@@ -23,13 +23,14 @@ from elman.report.shown import Scores
 from elman.tasks.forecast import data as tables
 from elman.tasks.forecast import holidays, rows
 from elman.tasks.forecast.baselines import fit_baselines, load_baselines
+from elman.tasks.forecast.codec import ForecastCodec
 from elman.tasks.forecast.data import Series
 from elman.tasks.forecast.export import export
 from elman.tasks.forecast.model import ForecastNetwork
-from elman.tasks.forecast.options import COVARIATES, MEDIAN, ForecastOptions, joined_names, levels_of
+from elman.tasks.forecast.options import COVARIATES, ForecastOptions, joined_names, levels_of
 from elman.tasks.forecast.plots import PLOTS
 from elman.tasks.forecast.seasons import found_seasons
-from elman.tasks.forecast.windows import SHARES, ForecastCodec, find_windows, split_windows, window_at
+from elman.tasks.forecast.windows import SHARES, find_windows, split_windows, window_at
 from elman.tasks.supervised import Numbers, SupervisedTask
 from elman.tasks.task import Input, Loaded, PreparedData
 from elman.training.devices import device_of, to_device
@@ -160,7 +161,7 @@ def metrics(codec: ForecastCodec, predictions: Sequence[Any], targets: Sequence[
     y, q = np.stack([window.future for window in targets]), np.stack(predictions)
     known = ~np.isnan(y)
     unit = np.array([codec.scale(window.series) for window in targets])[:, None]
-    low, median, high = q[..., 0], q[..., codec.levels.index(MEDIAN)], q[..., -1]
+    low, median, high = q[..., 0], q[..., codec.median], q[..., -1]
     error, size = np.abs(y - median), np.abs(y) + np.abs(median)
     loss = pinball_loss(torch.from_numpy(q), torch.from_numpy(y), torch.tensor(codec.levels)).numpy() / unit
     return {
