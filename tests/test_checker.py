@@ -43,6 +43,7 @@ def with_wrong(run: Run, which: int, factor: float) -> Run:
 
 @pytest.mark.sample(2)
 @every_stack
+@pytest.mark.sample(1)
 def test_gradcheck_rejects_one_part_in_a_thousand(case: Case) -> None:
     run, inputs, _ = problem(case, SIZES, "loop")
     for which in range(len(inputs)):

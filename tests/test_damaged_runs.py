@@ -239,6 +239,7 @@ def test_a_file_that_is_replaced_while_it_is_read(tmp_path: Path, monkeypatch: p
 LINKS = ["checkpoints", "tensorboard", ".lock", "config.json", "metrics.csv", CHECKSUMS, "model.safetensors", "flow"]
 
 
+@pytest.mark.sample(4)
 @pytest.mark.parametrize("name", LINKS)
 def test_nothing_is_written_through_links(elman: Command, copied: Path, tmp_path: Path, name: str) -> None:
     """In the folder of a stranger's run: that folders are links is refused, and files that are links are replaced."""

@@ -49,6 +49,7 @@ TEXT: dict[str, tuple[Any, dict[str, Any]]] = {"text": (io.StringIO(text()), {"e
 # Parts of batches.
 
 
+@pytest.mark.sample(4)
 @pytest.mark.parametrize("task", DATA | TEXT)
 def test_losses_of_the_parts_add_up(task: str) -> None:
     """For every task: the sum of the losses of 3 processes is the loss of their batch together, and so are counts."""

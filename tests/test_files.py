@@ -37,6 +37,7 @@ def write(elman: Command, place: str, copied: Path) -> Write:
     return lambda out: elman(*arguments, "--out", out)
 
 
+@pytest.mark.sample(2)
 def test_what_elman_made_is_replaced(write: Write, place: str, tmp_path: Path) -> None:
     out = tmp_path / place
     assert write(out).code == 0

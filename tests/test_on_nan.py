@@ -77,7 +77,7 @@ def same(a: list[Tensor], b: list[Tensor]) -> bool:
     return len(a) == len(b) and all(map(torch.equal, a, b))
 
 
-@pytest.mark.sample(2)
+@pytest.mark.sample(1)
 @pytest.mark.parametrize("how", SPOILS)
 @pytest.mark.parametrize("optimizer", ["adamw", "sgd", "rmsprop"])
 def test_a_skipped_step_changes_nothing(
@@ -126,6 +126,7 @@ def test_a_training_that_skips_is_resumed_exactly(
     assert ended == [13, 13]
 
 
+@pytest.mark.sample(1)
 @pytest.mark.parametrize("how", SPOILS)
 def test_a_training_that_skips_all_steps_stops(
     elman: Command, file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, how: str

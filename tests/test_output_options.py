@@ -273,6 +273,7 @@ def test_standard_output_as_a_file(elman: Command, trained: Path, classifier: Pa
     assert elman(*rows, "--out", "-").out == elman(*rows).out != ""
 
 
+@pytest.mark.sample(1)
 @pytest.mark.parametrize(
     ("words", "completions"),
     [

@@ -404,6 +404,7 @@ def test_wrong() -> None:
         elman.Recurrent(cell)(x)
 
 
+@pytest.mark.sample(5)
 @pytest.mark.parametrize("T", [1, 3])
 @pytest.mark.parametrize("name", ["gru", "lstm", "two widths", "named tuple", "function"])
 def test_observed_and_differentiated_again(name: str, T: int, ran: list[int], monkeypatch: pytest.MonkeyPatch) -> None:

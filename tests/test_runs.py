@@ -214,7 +214,7 @@ def test_folders_that_cannot_be_locked(
 
 
 # Before config.json; before and after a file of the task; before the first checkpoint.
-@pytest.mark.sample(3)
+@pytest.mark.sample(1)
 @pytest.mark.parametrize("name", ["config.json", "checksums.json", "tokenizer.json", "last.ckpt"])
 @pytest.mark.parametrize("after", [False, True])
 def test_a_training_killed_before_its_first_checkpoint_starts_again(
@@ -289,7 +289,7 @@ ENDINGS: list[tuple[str, int, bool]] = [  # files, how often they are written in
 ]
 
 
-@pytest.mark.sample(3)
+@pytest.mark.sample(1)
 @pytest.mark.parametrize(("name", "time", "after"), ENDINGS)
 @pytest.mark.parametrize("how", ["killed", "full"])
 def test_a_training_that_ends_badly_is_brought_to_the_same_end(
@@ -313,6 +313,7 @@ def test_a_training_that_ends_badly_is_brought_to_the_same_end(
     assert "ended" in elman("train", "text", "--resume", path).err
 
 
+@pytest.mark.sample(1)
 @pytest.mark.parametrize("name", ["last.ckpt", "model.safetensors", "checksums.json"])
 def test_permission_that_is_lost_on_the_way(
     elman: Command, short: Path, whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str

@@ -39,7 +39,7 @@ def checks() -> dict[str, tuple[type, Any]]:
 CHECKS = checks()
 
 
-@pytest.mark.sample(36)
+@pytest.mark.sample(12)
 @pytest.mark.parametrize("name", CHECKS)
 def test_checks_of_scikit_learn(name: str) -> None:
     kind, check = CHECKS[name]

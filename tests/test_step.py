@@ -52,6 +52,7 @@ def test_a_stream_is_the_sequence(
 @pytest.mark.sample(8)
 @native
 @torch.no_grad()
+@pytest.mark.sample(4)
 @pytest.mark.parametrize(("num_layers", "dtype"), [(1, torch.float32), (2, torch.float32), (1, torch.bfloat16)])
 @pytest.mark.parametrize("name", cells.REGISTRY)
 def test_a_row_of_a_step_is_the_same_in_every_batch(
@@ -77,6 +78,7 @@ def test_a_row_of_a_step_is_the_same_in_every_batch(
 @pytest.mark.sample(8)
 @native
 @torch.no_grad()
+@pytest.mark.sample(4)
 @pytest.mark.parametrize("B", [1, 4, 5, 64])
 @pytest.mark.parametrize("batch_first", [False, True])
 @pytest.mark.parametrize("name", ["lstm", "gru"])

@@ -203,7 +203,7 @@ def test_images_are_scaled_to_a_shape_that_fits(tmp_path: Path) -> None:
 METRICS = "step,epoch,train_loss,val_loss,lr,seconds\n"
 
 
-@pytest.mark.sample(3)
+@pytest.mark.sample(1)
 @pytest.mark.parametrize(
     ("content", "part"),
     [

@@ -332,6 +332,7 @@ def test_a_label_of_no_training_row_is_left_out(tmp_path: Path, capsys: pytest.C
 # Batches of examples.
 
 
+@pytest.mark.sample(4)
 @pytest.mark.parametrize("world_size", [1, 2, 3, 4, 6, 8, 12, 24])
 def test_every_row_is_seen_once_in_an_epoch(folder: Path, world_size: int) -> None:
     """By one process of all; and what all see together does not depend on their number."""

@@ -34,6 +34,7 @@ def test_tokens_give_the_text_back(kind: Kind, text: str) -> None:
     assert tokenizers.token_bytes(tokenizer)[ids].sum() == len(whole.encode())
 
 
+@pytest.mark.sample(1)
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_long_text_is_tokenized_as_its_parts_are(kind: Kind) -> None:
     text = ENGLISH * 2000

@@ -90,6 +90,7 @@ def wait_for(page: "Page", characters: int) -> str:
     return page.text_content("#rest") or ""
 
 
+@pytest.mark.sample(1)
 def test_it_writes_what_the_model_writes(written: Written, page: "Page", requests: list[str]) -> None:
     opened(page, written.path)
     page.fill("#prompt", PROMPT)
@@ -106,6 +107,7 @@ def test_it_writes_what_the_model_writes(written: Written, page: "Page", request
     assert {url.partition(":")[0] for url in requests} <= {"file", "data"}
 
 
+@pytest.mark.sample(1)
 def test_it_tokenizes_as_the_tokenizer(written: Written, page: "Page") -> None:
     opened(page, written.path)
     for prompt in (text(300), "It's the cats' caf\N{LATIN SMALL LETTER E WITH ACUTE}, isn't it?\n\n  12 ", "", " "):
@@ -157,6 +159,7 @@ def test_an_exported_run_becomes_a_page(copied: Path, page: "Page", tmp_path: Pa
 
 
 @CHARACTERS
+@pytest.mark.sample(1)
 @pytest.mark.parametrize("width", WIDTHS)
 def test_it_fits(written: Written, page: "Page", width: str) -> None:
     across, down = WIDTHS[width]

@@ -46,6 +46,7 @@ def agrees(page: "Page", lesson: Lesson) -> None:
             close(term["da"], da)
 
 
+@pytest.mark.sample(1)
 @pytest.mark.parametrize("lesson", [HOME._replace(activation=g) for g in ACTIVATIONS] + [LONG], ids=named)
 def test_every_number_is_that_of_the_textbook(page: "Page", tmp_path: Path, lesson: Lesson) -> None:
     opened(page, tmp_path, lesson)
@@ -73,6 +74,7 @@ def test_both_sliders_change_what_is_seen(page: "Page", tmp_path: Path) -> None:
     assert page.evaluate("window.elman.rate") == pytest.approx(0.05)
 
 
+@pytest.mark.slow
 def test_back_to_the_untrained_network(page: "Page", tmp_path: Path) -> None:
     opened(page, tmp_path)
     before = page.inner_text("main")
@@ -104,6 +106,7 @@ halfway = pytest.mark.parametrize("steps", [0, 100], ids=["untrained", "trained"
 
 
 @halfway
+@pytest.mark.sample(1)
 def test_the_terms_that_are_shown_add_up_to_the_gradient(page: "Page", tmp_path: Path, steps: int) -> None:
     opened(page, tmp_path)
     press(page, "step", "End" if steps else "Home")
@@ -128,6 +131,7 @@ def test_the_terms_that_are_shown_add_up_to_the_gradient(page: "Page", tmp_path:
 
 
 @halfway
+@pytest.mark.sample(2)
 @pytest.mark.parametrize("name", Parameters._fields)
 def test_the_sum_written_out_is_the_gradient(page: "Page", tmp_path: Path, name: str, steps: int) -> None:
     opened(page, tmp_path)
@@ -148,6 +152,7 @@ def test_the_sum_written_out_is_the_gradient(page: "Page", tmp_path: Path, name:
         assert (np.abs(sum(terms) - left) <= sum(map(digits, [left, *terms]))).all()
 
 
+@pytest.mark.slow
 def test_the_arrows_back_are_as_wide_as_what_is_left(page: "Page", tmp_path: Path) -> None:
     opened(page, tmp_path)
     press(page, "walk", *["ArrowRight"] * 5)  # t = 3, k = 1

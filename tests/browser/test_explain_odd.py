@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from playwright.sync_api import Page
 
 
+@pytest.mark.sample(1)
 @pytest.mark.parametrize(
     "lesson", [HOME, LONG._replace(words=("Donaudampfschifffahrt" * 4, *LONG.words[1:]))], ids=named
 )
@@ -33,6 +34,7 @@ def test_an_explosion_is_told(page: "Page", tmp_path: Path) -> None:
     assert "NaN" not in page.inner_text("main")  # the gradient of an infinite loss is one
 
 
+@pytest.mark.slow
 def test_a_loss_that_comes_back_is_no_explosion(page: "Page", tmp_path: Path) -> None:
     opened(page, tmp_path, HOME._replace(learning_rate=1000))
     page.click("#trained")
@@ -46,6 +48,7 @@ def test_a_loss_that_comes_back_is_no_explosion(page: "Page", tmp_path: Path) ->
     assert "gradient of the loss is zero" in page.inner_text("#fading-in-words")
 
 
+@pytest.mark.slow
 def test_the_largest_learning_rate(page: "Page", tmp_path: Path) -> None:
     opened(page, tmp_path, Lesson(("a", "b", "c"), learning_rate=1e308))
     page.click("#trained")
@@ -62,6 +65,7 @@ LONG_WORDS = Lesson(
 )
 
 
+@pytest.mark.sample(1)
 @pytest.mark.parametrize("width", [390, 1280])
 def test_long_words_stay_in_their_places(page: "Page", tmp_path: Path, width: int) -> None:
     page.set_viewport_size({"width": width, "height": 844})
@@ -83,6 +87,7 @@ def test_long_words_stay_in_their_places(page: "Page", tmp_path: Path, width: in
     assert LONG_WORDS.words[0] in page.inner_text("#predictions").replace("\n", "")
 
 
+@pytest.mark.slow
 def test_what_goes_on_beyond_the_edge_is_seen_to(page: "Page", tmp_path: Path) -> None:
     page.set_viewport_size({"width": 390, "height": 844})
     opened(page, tmp_path, LONG)

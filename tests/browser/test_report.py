@@ -35,7 +35,7 @@ def test_every_plot_is_drawn(page: "Page", reported: Path) -> None:
         assert chart.locator(".trace, .hm image, image").count() > 0, chart.get_attribute("id")
 
 
-@pytest.mark.sample(2)
+@pytest.mark.sample(1)
 @pytest.mark.parametrize("width", WIDTHS)
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_it_fits(page: "Page", reported: Path, width: str, scheme: Any) -> None:
@@ -78,6 +78,7 @@ def test_the_keyboard_reaches_every_control(page: "Page", reported: Path) -> Non
     assert page.evaluate(missed) == []
 
 
+@pytest.mark.slow
 def test_keys_switch_lines_and_zoom(page: "Page", reported: Path) -> None:
     opened(page, reported)
     key = page.locator("#losses .key").nth(2)
@@ -94,6 +95,7 @@ def test_keys_switch_lines_and_zoom(page: "Page", reported: Path) -> None:
     assert page.evaluate(span) == pytest.approx(whole)
 
 
+@pytest.mark.slow
 def test_the_pointer_is_told_values(page: "Page", reported: Path) -> None:
     opened(page, reported)
     page.locator("#losses-plot").scroll_into_view_if_needed()

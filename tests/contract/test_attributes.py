@@ -234,6 +234,7 @@ def with_masked(layer: Layer, name: str, mask: Tensor) -> Layer:
 
 @pytest.mark.sample(4)
 @every_executor
+@pytest.mark.sample(2)
 @pytest.mark.parametrize("name", ["weight_hh_l0", "weight_ih_l0", "bias_hh_l1"])
 def test_pruned(name: str, executor: str) -> None:
     layer = built(executor)
@@ -251,6 +252,7 @@ def test_pruned(name: str, executor: str) -> None:
         close(layer.trajectory(x).outputs, with_masked(plain, name, mask)(x)[0], "outputs")
 
 
+@pytest.mark.sample(2)
 @pytest.mark.filterwarnings("ignore:.*weight_norm.* is deprecated")
 @pytest.mark.parametrize(
     "normed",
@@ -301,6 +303,7 @@ HOOKS: dict[str, Callable[[nn.Module], Any]] = {
 }
 
 
+@pytest.mark.sample(4)
 @pytest.mark.parametrize("of", ["stack", "recurrent"])
 @pytest.mark.parametrize("name", HOOKS)
 def test_hooks(name: str, of: str) -> None:

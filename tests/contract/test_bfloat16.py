@@ -148,6 +148,7 @@ def test_9_ragged_batches(case: Case, executor: str, way: Way) -> None:
     compare(tolerance("9", executor), ragged, rows)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("executor", [name for name in executors if name != "torch"])  # which has no trajectory
 def test_13_precision_that_changes_between_calls(executor: str) -> None:
     """A layer that is converted, or called under autocast, and back, has the numbers of a call in that precision."""

@@ -105,19 +105,21 @@ def count_graphs(layer: Any, kind: str, shapes: Sequence[tuple[int, int]], backe
     return graphs.frame_count
 
 
-@pytest.mark.sample(2)
+@pytest.mark.sample(1)
 @pytest.mark.parametrize("kind", ["plain", "lengths", "packed"])
 @pytest.mark.parametrize("name", layers())
 def test_two_graphs_serve_every_length_and_batch(name: str, kind: str) -> None:
     assert count_graphs(layers()[name].eval(), kind, SHAPES, "eager") == 2
 
 
+@pytest.mark.sample(1)
 @pytest.mark.parametrize("kind", ["plain", "lengths"])
 def test_one_dynamic_graph(kind: str) -> None:
     layer = elman.LSTM(D, H, num_layers=2, bidirectional=True)
     assert count_graphs(layer, kind, SHAPES, "eager", dynamic=True) == 1
 
 
+@pytest.mark.sample(1)
 @pytest.mark.parametrize("build", [lambda: elman.GRU(D, H), lambda: elman.Recurrent(nn.GRUCell(D, H))])
 def test_layers_of_one_kind_share_a_graph(build: Any) -> None:
     graphs = CompileCounterWithBackend("eager")
@@ -187,7 +189,7 @@ CHANGES: dict[str, tuple[Callable[[], Any], list[Callable[[Any], Any]], int]] = 
 }  # fmt: skip
 
 
-@pytest.mark.sample(2)
+@pytest.mark.sample(1)
 @pytest.mark.parametrize("name", CHANGES)
 def test_what_changes_acts_as_in_eager_mode(name: str) -> None:
     build, changes, most = CHANGES[name]
@@ -227,6 +229,7 @@ def test_online_modes_run_in_python() -> None:
         assert torch.allclose(one, other, atol=1e-5)
 
 
+@pytest.mark.sample(1)
 @pytest.mark.parametrize("kind", ["parametrized", "pruned", "weight norm"])
 def test_computed_weights(kind: str) -> None:
     layer: Any = elman.GRU(D, H)
@@ -257,6 +260,7 @@ def test_a_packed_sequence_comes_back_as_one() -> None:
             assert one is other or (one is not None and other is not None and torch.equal(one, other))
 
 
+@pytest.mark.sample(1)
 @pytest.mark.parametrize("kind", [list, tuple])
 def test_lengths_as_numbers(kind: Any) -> None:
     layer, graphs = elman.GRU(D, H, bidirectional=True), CompileCounterWithBackend("eager")

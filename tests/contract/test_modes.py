@@ -152,6 +152,7 @@ def test_truncated_is_its_definition(name: str, executor: str, T: int, k1: int, 
 @pytest.mark.sample(2)
 @given(k1=steps, more=st.integers(0, 5))
 @every_executor
+@pytest.mark.sample(1)
 @pytest.mark.parametrize("name", ["GRU", "OwnOutput", "ByName"])
 def test_packed_sequences_are_truncated_one_by_one(name: str, executor: str, k1: int, more: int) -> None:
     problem = Problem(name, 7, LENGTHS)
@@ -189,6 +190,7 @@ def test_checkpointed_is_full(case: Case, executor: str, segments: int | str) ->
 @pytest.mark.sample(2)
 @given(segments=st.integers(1, 8))
 @every_executor
+@pytest.mark.sample(1)
 @pytest.mark.parametrize("name", ["LSTM", "OwnOutput", "ByName"])
 def test_packed_sequences_are_checkpointed(name: str, executor: str, segments: int) -> None:
     problem = Problem(name, 7, LENGTHS)

@@ -147,6 +147,7 @@ def seeded(layer: nn.Module, x: Tensor) -> tuple[Tensor, ...]:
 
 @pytest.mark.sample(3)
 @every_executor
+@pytest.mark.sample(1)
 @pytest.mark.parametrize("name", OPTIONS)
 def test_copies_of_a_layer_with_options(name: str, executor: str) -> None:
     layer, x = layer_and_input(name, executor)
@@ -163,6 +164,7 @@ def test_copies_of_a_layer_with_options(name: str, executor: str) -> None:
 
 
 @native
+@pytest.mark.sample(1)
 @pytest.mark.parametrize("name", OPTIONS)
 def test_compiled_with_options(name: str) -> None:
     torch.compiler.reset()

@@ -25,6 +25,7 @@ def recorded(layer: elman.LSTM, x: torch.Tensor, lengths: list[int] | None = Non
 
 @pytest.mark.sample(2)
 @every_executor
+@pytest.mark.sample(1)
 @pytest.mark.parametrize(("mode", "steps"), CASES, ids=str)
 def test_a_ragged_batch_is_its_rows_one_by_one(mode: Mode, steps: int | None, executor: str) -> None:
     layer = elman.LSTM(D, H, bidirectional=True, executor=executor, bptt=mode).double()

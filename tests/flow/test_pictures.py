@@ -44,7 +44,7 @@ DRAWN: dict[str, Callable[[Path], None]] = {
 }
 
 
-@pytest.mark.sample(2)
+@pytest.mark.sample(1)
 @pytest.mark.parametrize("name", DRAWN)
 def test_where_a_picture_can_go(name: str, tmp_path: Path) -> None:
     DRAWN[name](tmp_path / "x.svg")

@@ -149,6 +149,7 @@ def test_copies_of_rows(reverse: bool, on_arm: Emulator, monkeypatch: pytest.Mon
     assert expected.count_nonzero() == 12 * width
 
 
+@pytest.mark.sample(1)
 @pytest.mark.parametrize(("dtype", "arrangement"), [("float32", "4s"), ("float64", "2d")])
 def test_products_are_neon(dtype: str, arrangement: str) -> None:
     """Each tile multiplies and adds vectors, as many as it has sums, and keeps all of them in registers.

@@ -28,6 +28,7 @@ DTYPE = torch.bfloat16
 LARGE = Sizes(T=3, B=40, D=65, H=131)  # odd, where numbers are taken in pairs; several tiles and blocks of depth
 
 
+@pytest.mark.sample(4)
 @pytest.mark.parametrize("sizes", [*test_oracle.SIZES, LARGE], ids=str)
 @pytest.mark.parametrize("case", [case for case in CASES if case.oracle], ids=name_of)
 def test_outputs_and_gradients(case: Case, sizes: Sizes) -> None:
@@ -56,6 +57,7 @@ def test_autocast_has_master_weights(build: Build) -> None:
         assert not torch.equal(a, a.bfloat16().float())
 
 
+@pytest.mark.sample(1)
 @pytest.mark.parametrize("num_layers", [1, 2])
 def test_compiled_layers(num_layers: int) -> None:
     """Small calls, which are prepared if there is one layer, round in the same places as the operators."""

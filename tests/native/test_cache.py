@@ -87,6 +87,7 @@ def kernels(folder: Path) -> dict[Path, bytes]:
 # A process keeps what it compiled, so every test here has a width of its own, which no other test uses.
 
 
+@pytest.mark.sample(1)
 @pytest.mark.parametrize(("build", "H"), [(elman.RNN, 71), (elman.GRU, 72), (elman.LSTM, 73)])
 def test_one_compilation_serves_every_length_and_batch(build: Any, H: int, compiled: list[str]) -> None:
     layer = build(D, H, executor="native")

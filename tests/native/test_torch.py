@@ -40,6 +40,7 @@ def tensors_of(layer: elman.Stack, sizes: Tensor | None = None) -> tuple[str, Te
 @opchecked
 @either_layout
 @every_layer
+@pytest.mark.sample(1)
 @pytest.mark.parametrize("keep", [True, False], ids=["training", "inference"])
 def test_opcheck_of_forward(build: Callable[..., elman.Stack], keep: bool, sizes: Tensor | None) -> None:
     key, x, states, parameters = tensors_of(build(D, H, executor="native"), sizes)
@@ -52,6 +53,7 @@ def test_opcheck_of_forward(build: Callable[..., elman.Stack], keep: bool, sizes
 @opchecked
 @either_layout
 @every_layer
+@pytest.mark.sample(2)
 @pytest.mark.parametrize("of_outputs", [True, False])
 @pytest.mark.parametrize("asked", [(True,) * 3, (False, True, True), (True, False, True), (True, True, False)], ids=str)
 def test_opcheck_of_backward(

@@ -54,6 +54,7 @@ def posted(client: TestClient, inputs: Any) -> Any:
     return answer.json()["predictions"]
 
 
+@pytest.mark.sample(1)
 @pytest.mark.parametrize("task", INPUTS)
 def test_predictions_are_those_of_python(serve: Serve, runs: Runs, task: str) -> None:
     """Of requests that arrive together, too: the service waits for all of them."""
@@ -148,6 +149,7 @@ def test_a_table_names_no_files(serve: Serve, tmp_path: Path) -> None:
         assert (answer.status_code, "cannot be read as one" in answer.text) == (422, True), answer.text
 
 
+@pytest.mark.sample(2)
 @pytest.mark.parametrize("task", ["image", "caption", "transcribe", "music", "forecast", "series"])
 def test_texts_are_no_paths(serve: Serve, task: str, tmp_path: Path) -> None:
     (tmp_path / "a.png").write_bytes(b"")

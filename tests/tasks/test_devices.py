@@ -162,7 +162,7 @@ def test_bfloat16_learns_as_float32(task: str, tmp_path: Path, in_float32: dict[
     assert next(found.model.parameters()).dtype == torch.float32
 
 
-@pytest.mark.sample(4)
+@pytest.mark.sample(2)
 @pytest.mark.parametrize("task", DATA)
 def test_losses_of_every_task_in_bfloat16(task: str) -> None:
     data, options = DATA[task]

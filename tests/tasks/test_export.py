@@ -82,6 +82,7 @@ def used(script: Path, *arguments: object, without: Sequence[str] = ("torch", "e
 # The parts are the model.
 
 
+@pytest.mark.sample(4)
 @pytest.mark.parametrize("task", DATA)
 def test_signatures(runs: dict[str, Trained], task: str) -> None:
     """Shapes and dtypes are as a part says, for any sizes of the free axes, and for a state that is fed back."""
@@ -364,6 +365,7 @@ def test_damaged_runs(damage: str, elman: Command, copied: Path) -> None:
     assert files(copied) == before
 
 
+@pytest.mark.sample(3)
 @pytest.mark.parametrize(
     ("task", "part", "reason"),
     [

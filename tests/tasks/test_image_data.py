@@ -87,6 +87,7 @@ def test_an_empty_line_is_no_row(tmp_path: Path) -> None:
     assert len(list(read([path], skip_bad=False))) == 24
 
 
+@pytest.mark.sample(1)
 @pytest.mark.parametrize("white", [1, 16, 255])
 def test_white_is_what_it_was_in_the_training(elman: Command, tmp_path: Path, white: int) -> None:
     """A table with dark images alone is read as what it was trained on is; one that is beyond that is refused."""

@@ -184,6 +184,7 @@ def test_tensorboard_gets_the_scores(tmp_path: Path, file: Path) -> None:
         assert board.Scalars("val_loss")  # nothing is hidden
 
 
+@pytest.mark.sample(2)
 @pytest.mark.parametrize(
     ("given", "bars_shown"),
     [

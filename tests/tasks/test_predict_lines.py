@@ -122,7 +122,7 @@ def check_stops_at(said: Said, expected: Said, message: str) -> None:
 
 
 # The first line; in the first batch; the first line of the second batch; in the third.
-@pytest.mark.sample(3)
+@pytest.mark.sample(1)
 @pytest.mark.parametrize("before", [0, 1, BATCH, 2 * BATCH + 1])
 @pytest.mark.parametrize("train", [*OF_TEXTS, *OF_FILES])
 def test_rows_before_a_line_of_another_encoding(
