@@ -48,19 +48,20 @@ def test_a_text_in_blocks_is_whole(kind: Kind, block: int, path: Path, monkeypat
     monkeypatch.setattr(disk_list, "MEMORY", 0)
     path.write_bytes(codecs.BOM_UTF8 + TEXT.encode())
     made = corpus.prepare(corpus.read(path, "utf-8"), "text", kind, 300)
-    cut = int(len(TEXT) * 0.9)
+    cut, end = len(TEXT) * 8 // 10, len(TEXT) * 9 // 10
     monkeypatch.undo()
     whole = tokenizers.fit(kind, TEXT[:cut], 300)
     assert made.tokenizer.to_str() == whole.to_str()
     assert isinstance(made.train, np.memmap)
     assert made.train.tolist() == whole.encode(TEXT[:cut]).ids
-    assert made.validation.ids.tolist() == whole.encode(TEXT[cut:]).ids
-    assert (made.characters, made.sha256) == (len(TEXT), hashlib.sha256(TEXT.encode()).hexdigest())
+    assert made.validation.ids.tolist() == whole.encode(TEXT[cut:end]).ids
+    assert made.test.ids.tolist() == whole.encode(TEXT[end:]).ids
+    assert (made.characters, made.sha256) == (len(TEXT), {"sha256": hashlib.sha256(TEXT.encode()).hexdigest()})
     own = tokenizers.token_bytes(whole)[made.validation.ids]
-    first = whole.decode(whole.encode(TEXT[cut:]).ids[:1])
-    assert made.validation.characters == len(TEXT) - cut - len(first)
+    first = whole.decode(whole.encode(TEXT[cut:end]).ids[:1])
+    assert made.validation.characters == end - cut - len(first)
     assert made.validation.unknown == (own[1:] == 0).sum()
-    assert made.validation.unknown_bytes == len(TEXT[cut:].encode()) - own.sum()
+    assert made.validation.unknown_bytes == len(TEXT[cut:end].encode()) - own.sum()
 
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture])

@@ -37,7 +37,7 @@ def test_a_run_is_a_folder_that_anyone_can_read(trained: Path) -> None:
     assert (trained / "curves.png").read_bytes().startswith(b"\x89PNG")
 
 
-def test_the_scores_agree_with_each_other(trained: Path) -> None:
+def test_the_scores_agree_with_each_other(elman: Command, trained: Path, file: Path, tmp_path: Path) -> None:
     config = json.loads((trained / "config.json").read_text())
     model, baseline = config["scores"].values()
     for score in (model, baseline):
@@ -45,7 +45,14 @@ def test_the_scores_agree_with_each_other(trained: Path) -> None:
         # By character every token but the first is one: the units differ by ln 2 alone.
         assert score["bits_per_character"] == pytest.approx(score["nats_per_token"] / math.log(2))
     validations = [row.split(",")[3] for row in (trained / "metrics.csv").read_text().splitlines()[1:]]
+    whole, part = file.read_text(), tmp_path / "part.txt"
+    begin, end = len(whole) * 8 // 10, len(whole) * 9 // 10
+    part.write_text(whole[end:])
+    assert json.loads(elman("evaluate", trained, part, "--json").out)["scores"] == config["scores"]
+    part.write_text(whole[begin:end])
+    model, baseline = json.loads(elman("evaluate", trained, part, "--json").out)["scores"].values()
     assert model["nats_per_token"] == pytest.approx(min(float(v) for v in validations if v), rel=1e-5)
+    assert baseline["nats_per_token"] == pytest.approx(*config["baselines"].values())
 
 
 @pytest.mark.parametrize(

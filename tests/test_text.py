@@ -100,9 +100,19 @@ def test_bits_per_character_spell_out_what_is_unknown() -> None:
 
 
 def test_the_tokenizer_has_seen_only_what_is_trained_on() -> None:
-    made = corpus.prepare("ab" * 45 + "xy" * 5, "text", "char", 0)
+    made = corpus.prepare("ab" * 40 + "xy" * 5 + "az" * 5, "text", "char", 0)
     assert made.tokenizer.token_to_id("x") is None
-    assert (len(made.train), len(made.validation.ids), made.validation.unknown) == (90, 10, 9)
+    assert (len(made.train), len(made.validation.ids), made.validation.unknown) == (80, 10, 9)
+    assert (len(made.test.ids), made.test.unknown) == (10, 5)
+
+
+@pytest.mark.parametrize("part", ["validation", "test"])
+def test_a_part_that_is_a_text_of_its_own(part: str) -> None:
+    made = corpus.prepare("ab" * 45 + "ba" * 5, "text", "char", 0, parts={part: ["bb"]})
+    held_out = {name: getattr(made, name).ids.tolist() for name in ("validation", "test")}
+    a, b = made.train[:2].tolist()
+    assert (len(made.train), held_out.pop(part), *held_out.values()) == (90, [b, b], [b, a] * 5)
+    assert {*made.sha256} == {"sha256", f"{part}_sha256"}
 
 
 def counted(draws: int = 4000, **options: Any) -> torch.Tensor:

@@ -109,8 +109,7 @@ class Trained:
         `scores.margins` has half the width of the 95 % confidence interval of each metric, likewise, and
         `scores.counted` what they are of: "180 images".
 
-        A language model (`text`) has no test part: these are the scores on its validation part. Empty if the training
-        was interrupted.
+        Empty if the training was interrupted.
         """
         return facts.scores(self.run)
 

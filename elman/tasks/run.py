@@ -253,9 +253,13 @@ def prepare_again(task: Task, run: Run, data: Any, options: Any, seed: int, fitt
         BadInput: if the data have changed.
     """
     prepared = task.prepare(task.training_data(run) if data is None else data, options, seed, run if fitted else None)
-    if prepared.facts.get("sha256") != run.config["data"].get("sha256"):
+    if _digests(prepared.facts) != _digests(run.config["data"]):
         raise BadInput(f"{prepared.name}: expected the data that {run.path} was trained on, got other or changed data")
     return prepared
+
+
+def _digests(facts: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in facts.items() if name.endswith("sha256")}
 
 
 def _save_files(run: Run, prepared: PreparedData) -> None:
@@ -337,8 +341,7 @@ def _conclude(
     lightning: LightningArguments,
 ) -> None:
     scores = task.score_run(run, model, prepared, console)
-    part = "test" if "test" in prepared.facts else "validation"
-    own_scores = {f"{part}/{name}": value for name, value in next(iter(scores.values())).items()}
+    own_scores = {f"test/{name}": value for name, value in next(iter(scores.values())).items()}
     log_scores(run, own_scores, outcome.steps, lightning)
     baselines = task.baseline_losses(run, prepared, scores)
     plot_path, baseline_line = run.path / "curves.png", min(baselines.items(), key=lambda pair: pair[1], default=None)

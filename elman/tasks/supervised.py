@@ -19,22 +19,31 @@ from typing_extensions import override
 
 from elman.data.batches import ByLength
 from elman.data.disk_list import DiskList, Subset
-from elman.data.examples import Example, can_be_reread, check_texts, files_in, is_files
+from elman.data.examples import Example, can_be_reread, check_texts, is_files
 from elman.data.parts import ExampleStore, Part, SplitRecord, Splits
 from elman.data.row_stream import RowReader
 from elman.data.splits import count_inputs, drawn_parts, fingerprint, load_split
 from elman.errors import BadInput
 from elman.flow import Recording, record
-from elman.io.files import STDIN
 from elman.io.run_folder import Run
 from elman.io.schema import restoring
 from elman.io.terminal import note
-from elman.options import PARTS, Options
+from elman.options import PARTS
 from elman.report.shown import Missing, Sample, Scores
 from elman.tasks import streamed
 from elman.tasks.bootstrap import margins
 from elman.tasks.codec import Codec, check_model_args
-from elman.tasks.task import Input, Loaded, PreparedData, Task, check_steps, lines_of_stdin
+from elman.tasks.task import (
+    Input,
+    Loaded,
+    PreparedData,
+    Task,
+    check_steps,
+    lines_of_stdin,
+    parts_in,
+    resolved,
+    with_resolved_parts,
+)
 from elman.training.devices import device_of, to_device
 
 SPLIT = "split.csv"
@@ -184,15 +193,8 @@ class SupervisedTask(Task):
         Returns:
             The options, and the data, which may have been read already: `split_data` takes either.
         """
-        # Absolute paths, to find the files from any working directory.
-        parts = {name: files for name, files in _parts_in(options).items() if is_files(files)}
-        options = options.model_copy(update={name: _resolved(paths) for name, paths in parts.items()})
+        options = with_resolved_parts(options)
         return self.resolve(data, options, tell or (lambda line: None)) if self.resolve else (options, data)
-
-    @override
-    def options_to_dict(self, options: Options) -> dict[str, Any]:
-        in_python = {name: None for name, data in _parts_in(options).items() if not can_be_reread(data)}
-        return super().options_to_dict(options.model_copy(update=in_python))
 
     @override
     def prepare(
@@ -209,8 +211,8 @@ class SupervisedTask(Task):
         validation = self.batches(codec, record.walk("validation", splits.validation), options.batch, None)
         deque(record.walk("test", splits.test), maxlen=0)
         counts = {name: len(part) for name, part in splits._asdict().items()}
-        files = _resolved(data) if can_be_reread(data) else [] if data is None else None
-        readable = all(map(can_be_reread, _parts_in(options).values()))
+        files = resolved(data) if can_be_reread(data) else [] if data is None else None
+        readable = all(map(can_be_reread, parts_in(options).values()))
         facts = {"files": files if readable else None, "sha256": record.sha256, **counts}
         summary = (
             f"{self._count_of(splits.train)} for training, "
@@ -255,7 +257,7 @@ class SupervisedTask(Task):
         """Read the data for validation and test that options name, by part."""
         return {
             name: self._store(self.held_out(self._examples(files, options), name))
-            for name, files in _parts_in(options).items()
+            for name, files in parts_in(options).items()
         }
 
     def held_out(self, examples: Iterable[Example], part: str) -> Iterable[Example]:
@@ -592,13 +594,3 @@ def _batched(items: Iterable[T], size: int) -> Iterator[list[T]]:
         raise
     if batch:
         yield batch
-
-
-def _parts_in(options: Any) -> dict[str, Any]:
-    """Return the data of parts that options name, by part."""
-    data = {name: files_in(getattr(options, name)) for name in PARTS}
-    return {name: files for name, files in data.items() if files is not None}
-
-
-def _resolved(paths: Sequence[Path]) -> list[str]:
-    return [str(path if path == STDIN else path.resolve()) for path in paths]

@@ -13,9 +13,10 @@ from rich.console import Console
 from torch import nn
 
 from elman import cells
+from elman.data.examples import can_be_reread, files_in, is_files
 from elman.errors import BadInput
 from elman.flow import Recording
-from elman.io.files import input_lines, is_stream
+from elman.io.files import STDIN, input_lines, is_stream
 from elman.io.run_folder import Run
 from elman.io.schema import restoring, validated
 from elman.io.terminal import note
@@ -191,7 +192,8 @@ class Task(ABC):
 
     def options_to_dict(self, options: Options) -> dict[str, Any]:
         """Return the options for config.json."""
-        return options.model_dump()
+        in_python = {name: None for name, data in parts_in(options).items() if not can_be_reread(data)}
+        return options.model_copy(update=in_python).model_dump()
 
     @abstractmethod
     def prepare(
@@ -488,3 +490,20 @@ def lines_of_stdin(loaded: Loaded) -> Iterator[list[Input]]:
 def parameter_count(model: nn.Module) -> int:
     """Return the number of trainable parameters."""
     return sum(parameter.numel() for parameter in model.parameters())
+
+
+def parts_in(options: Any) -> dict[str, Any]:
+    """Return the data for validation and test that options name, by part."""
+    data = {name: files_in(getattr(options, name, None)) for name in PARTS}
+    return {name: files for name, files in data.items() if files is not None}
+
+
+def with_resolved_parts(options: Any) -> Any:
+    """Return options with absolute paths of the files for validation and test, found from any working directory."""
+    parts = {name: files for name, files in parts_in(options).items() if is_files(files)}
+    return options.model_copy(update={name: resolved(paths) for name, paths in parts.items()})
+
+
+def resolved(paths: Sequence[Path]) -> list[str]:
+    """Return absolute paths; standard input remains as it is."""
+    return [str(path if path == STDIN else path.resolve()) for path in paths]

@@ -9,9 +9,10 @@ from pydantic import Field
 from elman import options as shared
 from elman.data.token_kinds import Kind
 from elman.options import Whole
+from elman.tasks.supervised_options import Files
 from elman.training.options import TrainingOptions
 
-HELP = """Train a language model on a text. The last 10 % are for validation and scores.
+HELP = """Train a language model on a text. The last 10 % are for test, and the 10 % before them for validation.
 
 With --stream, FILE are Parquet or Arrow files, or folders of them, with a text in each row.
 """
@@ -42,6 +43,8 @@ class TextOptions(shared.Options):
     dropout: shared.Dropout = 0.2
     bptt: Annotated[Whole, Field(ge=1, description="Truncated BPTT: the gradient reaches back at most N tokens.")] = 64
     batch: shared.Batch = 16
+    validation: Annotated[Files, Field(description="A text to validate on, instead of a share of FILE.")] = None
+    test: Annotated[Files, Field(description="A text to test on, instead of the last share of FILE.")] = None
     encoding: shared.Encoding = "utf-8"
     stream: shared.Stream = False
     text_column: Annotated[

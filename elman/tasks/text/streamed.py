@@ -1,6 +1,6 @@
 """A language model of texts in Parquet or Arrow files of any size, which are read again in every epoch."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -13,11 +13,13 @@ from elman.data.batches import RepeatedEpoch
 from elman.data.disk_list import DiskList
 from elman.data.examples import Example
 from elman.data.row_stream import RowStream, no_labels
+from elman.data.stored_text import StoredText
 from elman.data.streamed_batches import StreamedTokens
 from elman.data.validation import quoted
 from elman.errors import BadInput
+from elman.options import PARTS
 from elman.tasks.streamed import described_files, facts_of, row_files, surveyed
-from elman.tasks.task import PreparedData
+from elman.tasks.task import PreparedData, parts_in
 from elman.tasks.text.corpus import Corpus
 from elman.tasks.text.options import TextOptions
 from elman.tasks.text.score import ScoredText, evaluation_streams
@@ -26,7 +28,9 @@ from elman.training.processes import gathered, is_first, of_process, place
 SAMPLE_BYTES = 1 << 22  # approximate size of the text that the tokenizer and the n-gram baseline are fitted on
 
 
-def prepare(data: Any, options: TextOptions, seed: int, tokenizer: Tokenizer | None) -> PreparedData:
+def prepare(
+    data: Any, options: TextOptions, seed: int, tokenizer: Tokenizer | None, texts: Mapping[str, Iterable[str]]
+) -> PreparedData:
     """Survey texts, fit a tokenizer on a sample unless one is given, and count the tokens of every block.
 
     Args:
@@ -34,22 +38,26 @@ def prepare(data: Any, options: TextOptions, seed: int, tokenizer: Tokenizer | N
         options: the options of the task.
         seed: the random seed of the validation part, and of the order.
         tokenizer: that of a run to resume.
+        texts: the texts of "validation" and "test" that are not drawn from the data.
 
     Raises:
         BadInput: for data that cannot be used.
     """
+    stored = {part: StoredText(pieces) for part, pieces in texts.items()}
     stream = text_stream(data, options, seed)
     name = ", ".join(map(str, data))
     # A sample of characters has each of them, as the whole text would.
     survey = surveyed(stream, characters_of if options.tokens == "char" else no_labels, length)
-    sample, held_out = DiskList(map(text_of, survey.sample())), DiskList(map(text_of, survey.part("validation")))
-    if not len(sample) or not len(held_out):
-        raise BadInput(f"{name}: --stream: expected more rows, of which a tenth are for validation, got too few")
+    sample = DiskList(map(text_of, survey.sample()))
+    drawn = {part: DiskList(map(text_of, survey.part(part))) for part in stream.parts}
+    if not len(sample) or not all(map(len, drawn.values())):
+        held_out = " and for ".join(drawn)
+        raise BadInput(f"{name}: --stream: expected more rows, of which a tenth are for {held_out}, got too few")
     if tokenizer is None:
         tokenizer = tokenizers.fit(options.tokens, sample, options.vocabulary)
     encode = partial(encoded, tokenizer)
     sizes = survey.sizes if options.tokens == "char" else token_counts(stream, encode)
-    validation, tokens = ScoredText.of(tokenizer, held_out), int(sizes.sum())
+    scored, tokens = {part: ScoredText.of(tokenizer, text) for part, text in (stored | drawn).items()}, int(sizes.sum())
     train = StreamedTokens(stream, sizes, options.batch, options.bptt, encode, seed)
     if not len(train):
         raise BadInput(
@@ -57,21 +65,24 @@ def prepare(data: Any, options: TextOptions, seed: int, tokenizer: Tokenizer | N
             f"{options.batch} streams of --bptt {options.bptt} steps, and one more), got {tokens:,}; pass more texts, "
             "or a smaller --batch or --bptt"
         )
-    characters = int(survey.sizes.sum()) + sum(map(len, held_out))
-    corpus = Corpus(
-        tokenizer, tokenizers.encode(tokenizer, sample), validation, characters, survey.sha256, is_sample=True
-    )
+    characters = int(survey.sizes.sum()) + sum(len(text) for texts in drawn.values() for text in texts)
     facts = facts_of(data, stream, survey.sha256)
-    facts |= {"characters": characters, "train_tokens": tokens, "validation_tokens": len(validation.ids)}
+    digests = {"sha256": facts["sha256"]} | {f"{part}_sha256": text.sha256 for part, text in stored.items()}
+    encoded_sample = tokenizers.encode(tokenizer, sample)
+    corpus = Corpus(
+        tokenizer, encoded_sample, scored["validation"], scored["test"], characters, digests, is_sample=True
+    )
+    facts |= digests | {"characters": characters, "train_tokens": tokens}
+    facts |= {f"{part}_tokens": len(scored[part].ids) for part in PARTS}
     vocabulary = tokenizer.get_vocab_size()
     num_known = vocabulary - (tokenizer.token_to_id(tokenizers.UNKNOWN) is not None)
     fitted = "the n-gram baseline is" if options.tokens == "char" else "tokens and the n-gram baseline are"
     summary = (
         f"{described_files(stream)}: {characters:,} characters; {tokens:,} tokens for training, "
-        f"{len(validation.ids):,} for validation; {num_known:,} distinct tokens; {fitted} from a sample of "
-        f"{len(corpus.train):,} tokens"
+        f"{len(corpus.validation.ids):,} for validation, {len(corpus.test.ids):,} for test; {num_known:,} distinct "
+        f"tokens; {fitted} from a sample of {len(corpus.train):,} tokens"
     )
-    batches = RepeatedEpoch(evaluation_streams(validation.ids))
+    batches = RepeatedEpoch(evaluation_streams(corpus.validation.ids))
     saved, args = {"tokenizer.json": tokenizer.to_str()}, options.model_args(vocabulary)
     return PreparedData(name, facts, args, summary, options, train, batches, saved, (corpus, options.tokens))
 
@@ -84,8 +95,8 @@ def text_stream(data: Any, options: TextOptions, seed: int) -> RowStream:
         options: the options of the task.
         seed: the random seed of the validation part.
     """
-    files = row_files("text", data, {"--text-column": options.text_column})
-    return RowStream(files, from_row, ["validation"], seed, SAMPLE_BYTES, skip_bad=None)
+    files, parts = row_files("text", data, {"--text-column": options.text_column}), parts_in(options)
+    return RowStream(files, from_row, [part for part in PARTS if part not in parts], seed, SAMPLE_BYTES, skip_bad=None)
 
 
 def first_texts(stream: RowStream) -> Iterator[str]:

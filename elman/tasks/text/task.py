@@ -27,7 +27,7 @@ from elman.io.run_folder import Run
 from elman.io.schema import restoring
 from elman.report.shown import Missing, Sample, Scores
 from elman.tasks.codec import check_model_args
-from elman.tasks.task import Generation, Loaded, PreparedData, Task
+from elman.tasks.task import Generation, Loaded, PreparedData, Task, parts_in, with_resolved_parts
 from elman.tasks.text import corpus as corpora
 from elman.tasks.text import sample, score, streamed
 from elman.tasks.text.baseline import NgramBaseline
@@ -57,14 +57,21 @@ class TextTask(Task):
         run: Run | None = None,
         tell: Callable[[str], Any] | None = None,
     ) -> PreparedData:
-        """Split a text: the first nine tenths are the training part. With --stream, a hash of each row decides."""
+        """Split a text: the first eight tenths are the training part. With --stream, a hash of each row decides."""
+        if run and "test_tokens" not in run.config["data"]:
+            raise BadInput(
+                f"{run.path}: expected a run with a test part, got one of an earlier version; train a new one"
+            )
+        options = with_resolved_parts(options)
+        parts = {part: _single_text(text) for part, text in parts_in(options).items()}
+        texts = {part: corpora.read(text, options.encoding) for part, text in parts.items()}
         tokenizer = self.load_codec(run) if run else None
         if options.stream:
-            return streamed.prepare(data, options, seed, tokenizer)
+            return streamed.prepare(data, options, seed, tokenizer, texts)
         file = _single_text(data)
         name = _name_of(file)
         text = corpora.read(file, options.encoding)
-        corpus = corpora.prepare(text, name, options.tokens, options.vocabulary, tokenizer)
+        corpus = corpora.prepare(text, name, options.tokens, options.vocabulary, tokenizer, texts)
         minimum = options.batch * options.bptt + 1
         if len(corpus.train) < minimum:
             raise BadInput(
@@ -72,18 +79,21 @@ class TextTask(Task):
                 f"{options.bptt} steps, and one more), got {len(corpus.train):,}; pass a longer text, or a smaller "
                 "--batch or --bptt"
             )
+        readable = all(_files_to_store(text) for text in parts.values() if text is not None)
         facts = {
-            "files": [] if file is None else _files_to_store(file),
-            "sha256": corpus.sha256,
+            "files": ([] if file is None else _files_to_store(file)) if readable else None,
+            **corpus.sha256,
             "characters": corpus.characters,
             "train_tokens": len(corpus.train),
             "validation_tokens": len(corpus.validation.ids),
+            "test_tokens": len(corpus.test.ids),
         }
         vocabulary = corpus.tokenizer.get_vocab_size()
         num_known = vocabulary - (corpus.tokenizer.token_to_id(tokenizers.UNKNOWN) is not None)
         summary = (
             f"{corpus.characters:,} characters; {len(corpus.train):,} tokens for training, "
-            f"{len(corpus.validation.ids):,} for validation; {num_known:,} distinct tokens"
+            f"{len(corpus.validation.ids):,} for validation, {len(corpus.test.ids):,} for test; {num_known:,} distinct "
+            "tokens"
         )
         train = RepeatedEpoch(streams(corpus.train, options.batch, options.bptt))
         validation = RepeatedEpoch(evaluation_streams(corpus.validation.ids))
@@ -108,10 +118,15 @@ class TextTask(Task):
             vocabulary = corpus.tokenizer.get_vocab_size()
             parts = (corpus.train, corpus.validation.ids)
             baseline = NgramBaseline.fit(*parts, vocabulary, MAX_ORDER[kind], corpus.is_sample)
-        text = corpus.validation
         run.save_tensors("baseline", {name: torch.from_numpy(array) for name, array in baseline.tensors().items()})
         model.load_state_dict(run.load_tensors("model"))
-        return self._scores(model, text, baseline, console)
+        return self._scores(model, corpus.test, baseline, console)
+
+    @override
+    def baseline_losses(self, run: Run, data: PreparedData, scores: Scores) -> dict[str, float]:
+        validation, baseline = data.details[0].validation, _baseline(run)
+        nats = score.Blocks(*baseline.nats(validation.ids, score.BLOCK_TOKENS))
+        return {baseline.title: float(nats.nats.sum() / nats.tokens.sum())}
 
     @override
     def evaluate(self, loaded: Loaded, data: Any, console: Console) -> Scores:
@@ -202,7 +217,7 @@ TASK = TextTask(
     accepts_texts=True,
     export=export,
     option_units={
-        "characters": "", "train_tokens": "", "validation_tokens": "", "vocabulary": "tokens",
+        "characters": "", "train_tokens": "", "validation_tokens": "", "test_tokens": "", "vocabulary": "tokens",
         "embed": "wide", "hidden": "wide", "bptt": "steps", "batch": "streams",
     },
     next_step="to write: elman generate {run}",
