@@ -56,6 +56,7 @@ ONCE = [
     "test_env.py",
     "test_exit_codes.py",
     "test_extras.py",
+    "test_init_from.py",
     "test_output_options.py",
     "test_promises.py",
     "test_resume.py",

@@ -189,7 +189,7 @@ def _plan_of(task: str, module: Any, arguments: dict[str, Any], explicit: set[st
 def with_config(
     task: str, module: Any, arguments: dict[str, Any], explicit: set[str]
 ) -> tuple[dict[str, Any], set[str]]:
-    """Return the arguments of a command with those of --config, and the names of all that are set.
+    """Return the arguments of a command with those of --config and --init-from, and the names of all that are set.
 
     Args:
         task: the name of the task.
@@ -197,11 +197,17 @@ def with_config(
         arguments: the arguments by name.
         explicit: the names of those that are on the command line.
     """
-    if arguments["config"] is None:
-        return arguments, explicit
-    config = configuration.read(arguments["config"], task, module, has_data=bool(arguments["data"]))
-    merged = arguments | {name: value for name, value in config.items() if name not in explicit}
-    return merged, explicit | config.keys()
+    from elman.tasks.registry import options_of_base
+
+    if arguments["config"] is not None:
+        config = configuration.read(arguments["config"], task, module, has_data=bool(arguments["data"]))
+        arguments = arguments | {name: value for name, value in config.items() if name not in explicit}
+        explicit = explicit | config.keys()
+    if arguments["init_from"] is not None:
+        base = options_of_base(task, module, arguments["init_from"])
+        arguments = arguments | {name: value for name, value in base.items() if name not in explicit}
+        explicit = explicit | base.keys()
+    return arguments, explicit
 
 
 def _start(

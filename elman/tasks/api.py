@@ -39,7 +39,7 @@ with needs("tasks", "elman.tasks"):
     from elman.tasks.hub import pull, push
     from elman.tasks.launch import start
     from elman.tasks.overrides import reading as reading_as
-    from elman.tasks.registry import get_task, options_of, task_of_run, training_of
+    from elman.tasks.registry import get_task, options_of, options_of_base, task_of_run, training_of
     from elman.tasks.sampling_options import SamplingOptions
     from elman.tasks.supervised import SupervisedTask
     from elman.tasks.task import Input, Loaded
@@ -401,6 +401,9 @@ def fit(
     with in_python():
         training = training_of(declared, given)
     task_options = {key: value for key, value in keywords.items() if key not in training_names}
+    if training.get("init_from") is not None:
+        with in_python():
+            task_options = options_of_base(task, declared, training["init_from"]) | task_options
     options = checked(declared.OPTIONS, name, task_options, (*TrainingOptions.model_fields, *ARGUMENTS))
     lightning = LightningArguments.checked(name, trainer, callbacks, logger)
     if not isinstance(out, str | os.PathLike | None):

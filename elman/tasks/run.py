@@ -14,7 +14,7 @@ from torch import nn
 from elman.errors import BadInput, Failure, Terminated, is_out_of_memory
 from elman.io import metrics_csv as table
 from elman.io.format import counted
-from elman.io.run_folder import Run, check_free, new_run, resumed_run
+from elman.io.run_folder import Run, check_free, new_run, open_run, resumed_run
 from elman.report import curves
 from elman.tasks.task import PreparedData, Task, parameter_count
 from elman.training.callbacks import Interrupted
@@ -29,6 +29,7 @@ from elman.training.trainer import Outcome, check_device, check_resume, fit, log
 
 # Training options that resuming can change.
 CHANGEABLE = ("epochs", "minutes", "patience", "accelerator", "devices", "nodes", "strategy", "precision", "on_nan")
+REGULARIZATION = ("dropout",)  # arguments of models that do not change their weights
 NEEDS_MEMORY = ("batch", "bptt", "hidden", "layers", "embed")  # options that tell how much memory training takes
 
 
@@ -77,10 +78,14 @@ def start(
     if is_first():
         check_free(out)
     check_device(training)
+    base = None if training.init_from is None else task.load(open_run(Path(training.init_from)))
     with console.status("reading"):
-        prepared = _prepare(task, data, options, training.seed, console)
+        prepared = _prepare(task, data, options, training.seed, console, base.run if base else None)
     torch.manual_seed(training.seed)
     model = _new_model(task, prepared)
+    if base:
+        _check_base(base.run, prepared.model_args)
+        model.load_state_dict(base.model.state_dict())
     config = {
         "task": task.name,
         "data": {"name": prepared.name} | prepared.facts,
@@ -95,11 +100,26 @@ def start(
     return run
 
 
-def _prepare(task: Task, data: Any, options: Any, seed: int, console: Console) -> PreparedData:
+def _check_base(base: Run, model_args: dict[str, Any]) -> None:
+    """Check that the model of a run is that of a training that starts from it.
+
+    Raises:
+        BadInput: if an argument of the model differs.
+    """
+    saved = base.config["model"]
+    for name in saved.keys() | model_args.keys():
+        if saved.get(name) != model_args.get(name) and name not in REGULARIZATION:
+            raise BadInput(
+                f"--init-from {base.path}: expected a model with {name} {saved.get(name)}, as in this run, got "
+                f"{model_args.get(name)}"
+            )
+
+
+def _prepare(task: Task, data: Any, options: Any, seed: int, console: Console, base: Run | None = None) -> PreparedData:
     """Read, split, encode and batch data, in batches of all processes together."""
     options_of_all = _with_batch(options, place().world_size)
     try:
-        prepared = task.prepare(data, options_of_all, seed, tell=console.print)
+        prepared = task.prepare(data, options_of_all, seed, tell=console.print, base=base)
     except BadInput as error:
         if place().world_size == 1 or "--batch" not in str(error):
             raise

@@ -80,7 +80,7 @@ def prepare(task: "SupervisedTask", data: Any, options: Any, seed: int, run: Run
         data: files and folders.
         options: the options of the task.
         seed: the random seed of parts and order.
-        run: as for `Task.prepare`.
+        run: a run whose codec is used.
 
     Raises:
         BadInput: for data that cannot be used.
@@ -91,9 +91,7 @@ def prepare(task: "SupervisedTask", data: Any, options: Any, seed: int, run: Run
     for name in stream.parts:
         stores[name] = _store(task, _with_known_labels(survey, name, reader))
     splits = Splits(*(Part(store, range(len(store))) for store in _stores_in_order(task, survey, stores)))
-    codec = task.load_codec(run) if run else task.codec.fit(splits.train, options)
-    for part in (splits.validation, splits.test):
-        codec.check_targets(part)
+    codec = task.codec_for(splits, options, run)
     train = StreamedExamples(
         stream, survey.sizes, options.batch, options.shuffle_rows, codec.encode, codec.collate, seed,
         spare=codec.encode(splits.train[0])[0],

@@ -198,15 +198,19 @@ class SupervisedTask(Task):
 
     @override
     def prepare(
-        self, data: Any, options: Any, seed: int, run: Run | None = None, tell: Callable[[str], Any] | None = None
+        self,
+        data: Any,
+        options: Any,
+        seed: int,
+        run: Run | None = None,
+        tell: Callable[[str], Any] | None = None,
+        base: Run | None = None,
     ) -> PreparedData:
         options, source = self.resolve_options(data, options, tell)
         if self.rows is not None and options.stream:
-            return streamed.prepare(self, source, options, seed, run)
+            return streamed.prepare(self, source, options, seed, run or base)
         splits, record = self.split_data(source, options, seed, run), SplitRecord()
-        codec = self.load_codec(run) if run else self.codec.fit(splits.train, options)
-        for part in (splits.validation, splits.test):
-            codec.check_targets(part)
+        codec = self.codec_for(splits, options, run or base)
         train = self.batches(codec, record.walk("train", splits.train), options.batch, seed)
         validation = self.batches(codec, record.walk("validation", splits.validation), options.batch, None)
         deque(record.walk("test", splits.test), maxlen=0)
@@ -229,6 +233,17 @@ class SupervisedTask(Task):
         details = (codec, splits, options, seed)
         args = codec.model_args(options)
         return PreparedData(name, facts, args, summary, options, train, validation, saved, details)
+
+    def codec_for(self, splits: Splits, options: Any, run: Run | None) -> Codec:
+        """Load the codec of a run, or fit one to the training part; check the targets of all parts.
+
+        Raises:
+            BadInput: for a target that the model cannot predict.
+        """
+        codec: Codec = self.load_codec(run) if run else self.codec.fit(splits.train, options)
+        for part in splits if run else (splits.validation, splits.test):
+            codec.check_targets(part)
+        return codec
 
     def split_data(self, data: Any, options: Any, seed: int, run: Run | None = None) -> Splits:
         """Read data and split them.

@@ -197,7 +197,13 @@ class Task(ABC):
 
     @abstractmethod
     def prepare(
-        self, data: Any, options: Any, seed: int, run: Run | None = None, tell: Callable[[str], Any] | None = None
+        self,
+        data: Any,
+        options: Any,
+        seed: int,
+        run: Run | None = None,
+        tell: Callable[[str], Any] | None = None,
+        base: Run | None = None,
     ) -> PreparedData:
         """Set unset options, then read, split, encode and batch data.
 
@@ -207,6 +213,7 @@ class Task(ABC):
             seed: the random seed of the split.
             run: a run to resume, whose codec and split are used.
             tell: called with a line on the decisions and their reasons; None: nothing is printed.
+            base: a run whose weights the training starts from, and whose codec is used.
 
         Raises:
             BadInput: for data that cannot be used.

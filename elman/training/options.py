@@ -1,6 +1,8 @@
 """Training options, the same for every task."""
 
 import math
+import os
+from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import typer
@@ -38,6 +40,8 @@ class TrainingOptions(Options):
         clip: the maximum gradient norm; larger gradients are scaled down to it. 0 disables clipping.
         patience: number of validations without improvement after which training ends, or with "plateau" the decay
             begins; 0 disables early stopping.
+        init_from: a run folder, whose weights the training starts from (fine-tuning); None for random weights. The
+            codec is that of the run, and so are the options of the task that are not passed.
         seed: random seed for weights, dropout and the data split.
         flow_every: number of steps between gradient-flow recordings; 0 disables them.
         accelerator: where the model is trained, see `elman.training.devices.find_device`.
@@ -77,6 +81,11 @@ class TrainingOptions(Options):
             description="Early stopping: validations without improvement; with plateau, until decay begins; 0: never.",
         ),
     ] = 0
+    init_from: Annotated[
+        str | None,
+        Field(description="Start from the weights of this run, with its options of the task."),
+        typer.Option(metavar="RUN", show_default=False),
+    ] = None
     seed: Annotated[Whole, Field(ge=0, description="Random seed for weights, dropout and the data split.")] = 0
     flow_every: Annotated[
         Whole, Field(ge=0, description="Record the gradient flow in flow.csv every this many steps; 0: never.")
@@ -118,6 +127,12 @@ class TrainingOptions(Options):
     def _as_text(cls, value: Any) -> Any:
         """Convert the numbers 32 and 16 to names."""
         return str(value) if type(value) is int else value
+
+    @field_validator("init_from", mode="before")
+    @classmethod
+    def _as_absolute(cls, value: Any) -> Any:
+        """Convert a path to an absolute one, found from any working directory."""
+        return str(Path(value).absolute()) if isinstance(value, str | os.PathLike) else value
 
     @property
     def until_converged(self) -> bool:

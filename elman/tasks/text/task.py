@@ -56,6 +56,7 @@ class TextTask(Task):
         seed: int,
         run: Run | None = None,
         tell: Callable[[str], Any] | None = None,
+        base: Run | None = None,
     ) -> PreparedData:
         """Split a text: the first eight tenths are the training part. With --stream, a hash of each row decides."""
         if run and "test_tokens" not in run.config["data"]:
@@ -65,7 +66,7 @@ class TextTask(Task):
         options = with_resolved_parts(options)
         parts = {part: _single_text(text) for part, text in parts_in(options).items()}
         texts = {part: corpora.read(text, options.encoding) for part, text in parts.items()}
-        tokenizer = self.load_codec(run) if run else None
+        tokenizer = self.load_codec(codec_run) if (codec_run := run or base) else None
         if options.stream:
             return streamed.prepare(data, options, seed, tokenizer, texts)
         file = _single_text(data)
