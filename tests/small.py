@@ -22,7 +22,7 @@ FLOW = """step,name,steps,horizon,growth,largest,first,last,stuck,norm,clipped
 """  # what --flow-every writes
 
 
-def text(characters: int = 4000, seed: int = 0) -> str:
+def text(characters: int = 4500, seed: int = 0) -> str:
     draw = random.Random(seed)
     lines = (f"the {draw.choice(NOUNS)} {draw.choice(VERBS)} the {draw.choice(NOUNS)}\n" for _ in range(characters))
     return "".join(lines)[:characters]

@@ -146,7 +146,7 @@ def test_generate_goes_on_without_what_it_never_saw(elman: Command, trained: Pat
 def test_info_tells_what_a_run_is(elman: Command, trained: Path) -> None:
     said = elman("info", trained)
     assert said.code == 0
-    for part in ("cell lstm", "hidden 12", "4,000", "metrics.csv", "Kneser-Ney", "after"):
+    for part in ("cell lstm", "hidden 12", "4,500", "metrics.csv", "Kneser-Ney", "after"):
         assert part in said.out
 
 

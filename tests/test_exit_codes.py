@@ -24,7 +24,7 @@ def test_a_training_prints_scores_and_the_run_alone(elman: Command, file: Path, 
     assert "nats per token" in head
     assert set(rule.strip()) == {"─"}
     assert [line.split("  ")[1].strip() for line in (model, baseline)] == list(scores)
-    assert scored.strip() == "on 399 tokens"
+    assert scored.strip() == "on 449 tokens"
     assert run == f"run: {tmp_path / 'run'}"
     for note in (
         "tokens for training",

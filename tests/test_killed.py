@@ -38,7 +38,7 @@ def arguments(task: str, folder: Path) -> list[Any]:
     """Of a training; the folder has its data."""
     data = [folder / "text.txt"] if task == "text" else []
     for path in data:
-        path.write_text(text(2000))
+        path.write_text(text(2250))
     return ["train", task, *data, *TRAIN[task]]
 
 

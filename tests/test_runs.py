@@ -39,7 +39,7 @@ class Crash(BaseException):
 @pytest.fixture(scope="module")
 def short(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("short") / "text.txt"
-    path.write_text(text(2000))
+    path.write_text(text(2250))
     return path
 
 

@@ -147,5 +147,5 @@ def test_what_lies_in_files_is_the_same(case: str, tmp_path: Path, monkeypatch: 
     monkeypatch.setattr(tempfile, "TemporaryFile", temporary)
     monkeypatch.setattr(disk_list, "MEMORY", 0)
     assert prepared(task, data, given) == whole
-    # Examples, or a text; what is encoded of two parts; the texts that a tokenizer is fitted on.
-    assert len(made) == {"forecast": 0, "caption": 4, "translate": 4}.get(task, 3)
+    # Examples, or a text; what is encoded of the parts that are read again; the texts that a tokenizer is fitted on.
+    assert len(made) == {"forecast": 0, "caption": 4, "translate": 4, "text": 4}.get(task, 3)
