@@ -21,6 +21,8 @@ from elman.io.schema import restoring, validated
 from elman.io.terminal import note
 from elman.options import MAX_LAYERS, PARTS, Options
 from elman.report.shown import Missing, Sample, Scores
+from elman.tasks.backtest import Backtest
+from elman.tasks.backtest_options import BacktestOptions
 from elman.tasks.export_part import Exportable
 from elman.training.options import TrainingOptions
 from elman.training.trainable import Batches
@@ -453,6 +455,21 @@ class Task(ABC):
             except BadInput as error:
                 results.append(error)
         return results
+
+    def backtest(self, loaded: Loaded, data: Any, how: BacktestOptions, console: Console) -> Backtest:
+        """Forecast from several cutoffs near the end of data, each from what is before it alone, and score that.
+
+        Args:
+            loaded: the model.
+            data: other data; None: those of the training.
+            how: the options.
+            console: the console for progress.
+
+        Raises:
+            BadInput: if the task does not forecast; for unusable data.
+            Failure: if a training diverges.
+        """
+        raise BadInput(f"{loaded.run.path}: backtest: expected a run of forecast, got one of {self.name}")
 
     def batch(self, loaded: Loaded, inputs: Any) -> Any:
         """Encode inputs as one batch for the model, without targets.
