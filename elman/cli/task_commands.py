@@ -13,7 +13,7 @@ from elman.options import Whole, declared, with_parameters
 from elman.tasks.backtest_options import BacktestOptions
 from elman.tasks.overrides import NAMES as READING
 from elman.tasks.overrides import reading, readings
-from elman.tasks.sampling_options import SamplingOptions
+from elman.tasks.sampling_options import PathOptions, SamplingOptions
 
 if TYPE_CHECKING:
     from elman.io.run_folder import Run
@@ -52,7 +52,7 @@ def evaluate(
         tables.scores(scores, tables.console())
 
 
-@with_parameters(readings())
+@with_parameters([*declared(PathOptions), *readings()])
 def predict(
     run: shared.RunFolder,
     inputs: Annotated[
@@ -84,7 +84,10 @@ def predict(
     out = None if out == STDOUT else out
     output_format = format_of(format, out)
     task, loaded = _loaded(run, accelerator)
+    samples, seed = how.pop("samples"), how.pop("seed")
     loaded = reading(loaded, how)
+    if samples:
+        loaded = task.sampling(loaded, samples, seed)
     inputs_read = task.parse_inputs(loaded, parse_arguments(inputs, task.accepts_texts) if inputs else None)
     write(task.predict(loaded, inputs_read), output_format, out)
 

@@ -42,7 +42,7 @@ with needs("tasks", "elman.tasks"):
     from elman.tasks.launch import start
     from elman.tasks.overrides import reading as reading_as
     from elman.tasks.registry import get_task, options_of, task_of_run, training_of
-    from elman.tasks.sampling_options import SamplingOptions
+    from elman.tasks.sampling_options import PathOptions, SamplingOptions
     from elman.tasks.supervised import SupervisedTask
     from elman.tasks.task import Input, Loaded
     from elman.training.devices import find_device
@@ -129,12 +129,17 @@ class Trained:
             raise AttributeError(f"classes_: expected a task with classes, got {self._task.name}")
         return np.array(labels)
 
-    def predict(self, inputs: Any = None, **reading: Any) -> list[dict[str, Any]]:
+    def predict(
+        self, inputs: Any = None, samples: int | None = None, seed: int | None = None, **reading: Any
+    ) -> list[dict[str, Any]]:
         """Predict from inputs.
 
         Args:
             inputs: several inputs of the kind that the task takes, or one text or file. Paths, and strings that all
                 name files, are files. None: as `elman predict` without inputs.
+            samples: for `forecast`, the number of sampled paths of each series, in place of quantiles. At each step
+                they are distributed as the forecast; from step to step they go on as its errors did in the validation.
+            seed: the random seed of `samples`; None: a random one.
             reading: options for reading data that differ from those of the training: `text="review"`.
 
         Returns:
@@ -144,9 +149,13 @@ class Trained:
         Raises:
             BadInput: for an input that cannot be used.
             TypeError: for an unknown option.
+            ValueError: for a number of samples below 1, or a seed below 0.
         """
+        paths = checked(PathOptions, "predict", {"samples": samples, "seed": seed})
         with in_python():
             loaded = reading_as(self._loaded, reading)
+            if paths.samples:
+                loaded = self._task.sampling(loaded, paths.samples, paths.seed)
             return list(chain.from_iterable(self._task.predict(loaded, self._inputs(loaded, inputs))))
 
     def predict_proba(self, inputs: Any, **reading: Any) -> Any:

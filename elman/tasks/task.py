@@ -456,6 +456,19 @@ class Task(ABC):
                 results.append(error)
         return results
 
+    def sampling(self, loaded: Loaded, samples: int, seed: int | None) -> Loaded:
+        """Return a model that predicts sampled paths in place of quantiles.
+
+        Args:
+            loaded: the model.
+            samples: number of paths.
+            seed: the random seed; None: a random one.
+
+        Raises:
+            BadInput: if the task does not forecast; for a run without what sampling needs.
+        """
+        raise BadInput(f"{loaded.run.path}: --samples: expected a run of forecast, got one of {self.name}")
+
     def backtest(self, loaded: Loaded, data: Any, how: BacktestOptions, console: Console) -> Backtest:
         """Forecast from several cutoffs near the end of data, each from what is before it alone, and score that.
 

@@ -29,6 +29,7 @@ from elman.tasks.forecast.data import Series
 from elman.tasks.forecast.export import export
 from elman.tasks.forecast.model import ForecastNetwork
 from elman.tasks.forecast.options import COVARIATES, ForecastOptions, joined_names, levels_of
+from elman.tasks.forecast.paths import PATHS, PathCodec, fit_templates, load_templates
 from elman.tasks.forecast.plots import PLOTS
 from elman.tasks.forecast.scores import Observed, forecast_scores
 from elman.tasks.forecast.seasons import found_seasons
@@ -233,6 +234,11 @@ class ForecastTask(SupervisedTask):
         return list(_with_learned(examples, _learned_names(all_series, stored)))
 
     @override
+    def sampling(self, loaded: Loaded, samples: int, seed: int | None) -> Loaded:
+        ranks = load_templates(loaded.run, loaded.codec.horizon)
+        return replace(loaded, codec=PathCodec(loaded.codec, ranks, samples, seed))
+
+    @override
     def backtest(self, loaded: Loaded, data: Any, how: BacktestOptions, console: Console) -> Backtest:
         if data is None:
             files = loaded.options.test
@@ -250,12 +256,14 @@ class ForecastTask(SupervisedTask):
 
     @override
     def score_run(self, run: Run, model: nn.Module, data: PreparedData, console: Console) -> Scores:
-        """Calibrate the quantiles of the best weights on the validation part, and score them."""
+        """Calibrate the quantiles of the best weights on the validation part, keep its errors, and score the model."""
         assert isinstance(model, ForecastNetwork)
         model.load_state_dict(run.load_tensors("model"))
         device, batches = device_of(model), data.validation
         model.eval().calibrate(to_device(batches[i], device) for i in range(len(batches)))
         run.save_tensors("model", model.state_dict())
+        ranks = fit_templates(model, (to_device(batches[i], device) for i in range(len(batches))))
+        run.save_tensors(PATHS, {"ranks": ranks})
         return super().score_run(run, model, data, console)
 
     @override
