@@ -25,6 +25,7 @@ SMALLEST = {
     "optuna": "tune",
     "ray": "ray",
     "holidays": "forecast",
+    "statsforecast": "statsforecast",
 }
 
 

@@ -9,7 +9,7 @@ from types import NoneType, UnionType
 from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
 import typer
-from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationInfo, field_validator
 from pydantic.fields import FieldInfo
 from typer.models import OptionInfo
 
@@ -148,7 +148,8 @@ def _parameter(name: str, kind: Any, field: FieldInfo) -> inspect.Parameter:
         option.help = f"{option.help}: {', '.join(names)}."
     if field.alias:
         option.param_decls = (f"--{field.alias}",)
-    if names or base in (int, float):
+    is_checked = any(isinstance(part, AfterValidator) for part in field.metadata)
+    if names or base in (int, float) or (base is str and is_checked):
         option.metavar = option.metavar or ("NAME" if names else "N" if base is int else "X")
         option.autocompletion = lambda incomplete: [name for name in names if name.startswith(incomplete)]
 

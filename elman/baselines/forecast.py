@@ -5,6 +5,7 @@ Each rule takes the context, the number of steps to forecast, F, and the steps o
 Hyndman and Athanasopoulos, "Forecasting: principles and practice", 3rd edition, 5.2.
 """
 
+import math
 from collections.abc import Callable
 
 import numpy as np
@@ -13,6 +14,8 @@ from numpy.typing import NDArray
 Values = NDArray[np.float64]
 
 GROWTH = (0.5, 2.0)  # lower and upper bound of the growth from one season to the next
+MIN_SEASONS = 3  # for a season of Naive 2
+SIGNIFICANT = 1.645  # standard errors of an autocorrelation
 
 
 def naive(context: Values, horizon: int, season: int) -> Values:
@@ -53,6 +56,46 @@ RULES: dict[str, Callable[[Values, int, int], Values]] = {
     "seasonal naive": seasonal_naive,
     "seasonal x growth": seasonal_growth,
 }
+
+
+def naive_2(values: Values, horizon: int, season: int) -> Values:
+    """Repeat the last value, seasonally adjusted if there is a season: Naive 2 of the M4 competition.
+
+    The season is that of a classical decomposition, multiplicative if all values are positive. It counts if the
+    autocorrelation at its lag is significant at 90 %, in at least 3 seasons (Makridakis, Spiliotis and Assimakopoulos
+    2020).
+
+    >>> wave = 10 + np.tile([0.0, 1.0, 0.0, -1.0], 5)
+    >>> naive_2(wave, 3, season=4).round(6).tolist(), naive_2(wave, 3, season=1).tolist()
+    ([10.0, 11.0, 10.0], [9.0, 9.0, 9.0])
+    """
+    y = fill_gaps(values, season)
+    if not _is_seasonal(y, season):
+        return np.full(horizon, y[-1])
+    half, even = season // 2, season % 2 == 0
+    weights = np.ones(season + even)
+    weights[[0, -1]] = 0.5 if even else 1.0
+    trend = np.convolve(y, weights / season, "valid")
+    is_positive, inner = bool((y > 0).all()), y[half : half + len(trend)]
+    detrended = inner / trend if is_positive else inner - trend
+    phases = (half + np.arange(len(trend))) % season
+    figure = np.bincount(phases, detrended, season) / np.bincount(phases, minlength=season)
+    figure = figure / figure.mean() if is_positive else figure - figure.mean()
+    last, ahead = figure[(len(y) - 1) % season], figure[(len(y) + np.arange(horizon)) % season]
+    return np.asarray(y[-1] / last * ahead if is_positive else y[-1] - last + ahead)
+
+
+def _is_seasonal(y: Values, season: int) -> bool:
+    """Return whether the autocorrelation at the lag of a season is significant, by Bartlett's formula."""
+    if season < 2 or len(y) < MIN_SEASONS * season:
+        return False
+    changes = y - y.mean()
+    power = float(changes @ changes)
+    if power <= 0:
+        return False
+    correlation = np.array([changes[lag:] @ changes[:-lag] for lag in range(1, season + 1)]) / power
+    limit = SIGNIFICANT * math.sqrt((1 + 2 * float((correlation[:-1] ** 2).sum())) / len(y))
+    return bool(abs(correlation[-1]) > limit)
 
 
 def fill_gaps(values: Values, season: int) -> Values:

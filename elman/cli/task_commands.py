@@ -8,10 +8,12 @@ import typer
 from pydantic import Field
 
 from elman import options as shared
+from elman.io.terminal import note
 from elman.options import Whole, declared, with_parameters
+from elman.tasks.backtest_options import BacktestOptions
 from elman.tasks.overrides import NAMES as READING
 from elman.tasks.overrides import reading, readings
-from elman.tasks.sampling_options import SamplingOptions
+from elman.tasks.sampling_options import PathOptions, SamplingOptions
 
 if TYPE_CHECKING:
     from elman.io.run_folder import Run
@@ -50,7 +52,7 @@ def evaluate(
         tables.scores(scores, tables.console())
 
 
-@with_parameters(readings())
+@with_parameters([*declared(PathOptions), *readings()])
 def predict(
     run: shared.RunFolder,
     inputs: Annotated[
@@ -82,9 +84,45 @@ def predict(
     out = None if out == STDOUT else out
     output_format = format_of(format, out)
     task, loaded = _loaded(run, accelerator)
+    samples, seed = how.pop("samples"), how.pop("seed")
     loaded = reading(loaded, how)
+    if samples:
+        loaded = task.sampling(loaded, samples, seed)
     inputs_read = task.parse_inputs(loaded, parse_arguments(inputs, task.accepts_texts) if inputs else None)
     write(task.predict(loaded, inputs_read), output_format, out)
+
+
+@with_parameters([*declared(BacktestOptions), *readings(READING)])
+def backtest(
+    run: shared.RunFolder,
+    data: Data = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(help="Folder for the forecasts and their plot.", metavar="FOLDER", show_default="RUN/backtest"),
+    ] = None,
+    accelerator: shared.Accelerator = "auto",
+    as_json: shared.AsJson = False,
+    **how: Any,
+) -> None:
+    """Forecast from several cutoffs near the end of data, each from what is before it alone, and score that."""
+    from elman.io.files import check_no_link
+    from elman.report import as_json as report
+    from elman.report import tables
+
+    options = {name: how.pop(name) for name in BacktestOptions.model_fields}
+    folder = out or run / "backtest"
+    if out is None:
+        check_no_link(folder)
+    task, loaded = _loaded(run, accelerator)
+    result = task.backtest(reading(loaded, how), data or None, BacktestOptions(**options), tables.progress_console())
+    files, scores = result.save(folder), result.scores
+    if as_json:
+        details = {"margins": scores.margins, "scored": scores.counted, "files": files}
+        print(report.text({"run": run, "task": task.name, "data": data, "scores": scores, **details}))
+    else:
+        tables.scores(scores, tables.console())
+        note(f"forecasts: {files[0]}")
+        note(f"plot: {files[1]}")
 
 
 @with_parameters(declared(SamplingOptions))
@@ -167,4 +205,4 @@ def _loaded(path: Path, accelerator: str) -> "tuple[Task, Loaded]":
     return task, task.load(run, device)
 
 
-COMMANDS = (evaluate, predict, generate, flow)
+COMMANDS = (evaluate, backtest, predict, generate, flow)

@@ -7,7 +7,7 @@ import shutil
 import sys
 import time
 import warnings
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from fnmatch import fnmatch
 from itertools import chain
@@ -34,13 +34,15 @@ with needs("tasks", "elman.tasks"):
     from elman.options import Accelerator, checked
     from elman.report import facts, tables
     from elman.report.shown import Scores
+    from elman.tasks.backtest import Backtest
+    from elman.tasks.backtest_options import BacktestOptions
     from elman.tasks.classification import ClassificationCodec
     from elman.tasks.export_run import FORMATS_OF_RUNS, Exported, export_run
     from elman.tasks.hub import pull, push
     from elman.tasks.launch import start
     from elman.tasks.overrides import reading as reading_as
     from elman.tasks.registry import get_task, options_of, options_of_base, task_of_run, training_of
-    from elman.tasks.sampling_options import SamplingOptions
+    from elman.tasks.sampling_options import PathOptions, SamplingOptions
     from elman.tasks.supervised import SupervisedTask
     from elman.tasks.task import Input, Loaded
     from elman.training.devices import find_device
@@ -126,12 +128,17 @@ class Trained:
             raise AttributeError(f"classes_: expected a task with classes, got {self._task.name}")
         return np.array(labels)
 
-    def predict(self, inputs: Any = None, **reading: Any) -> list[dict[str, Any]]:
+    def predict(
+        self, inputs: Any = None, samples: int | None = None, seed: int | None = None, **reading: Any
+    ) -> list[dict[str, Any]]:
         """Predict from inputs.
 
         Args:
             inputs: several inputs of the kind that the task takes, or one text or file. Paths, and strings that all
                 name files, are files. None: as `elman predict` without inputs.
+            samples: for `forecast`, the number of sampled paths of each series, in place of quantiles. At each step
+                they are distributed as the forecast; from step to step they go on as its errors did in the validation.
+            seed: the random seed of `samples`; None: a random one.
             reading: options for reading data that differ from those of the training: `text="review"`.
 
         Returns:
@@ -141,9 +148,13 @@ class Trained:
         Raises:
             BadInput: for an input that cannot be used.
             TypeError: for an unknown option.
+            ValueError: for a number of samples below 1, or a seed below 0.
         """
+        paths = checked(PathOptions, "predict", {"samples": samples, "seed": seed})
         with in_python():
             loaded = reading_as(self._loaded, reading)
+            if paths.samples:
+                loaded = self._task.sampling(loaded, paths.samples, paths.seed)
             return list(chain.from_iterable(self._task.predict(loaded, self._inputs(loaded, inputs))))
 
     def predict_proba(self, inputs: Any, **reading: Any) -> Any:
@@ -218,6 +229,48 @@ class Trained:
         """
         with in_python():
             return self._task.evaluate(reading_as(self._loaded, reading), files_in(data), _console())
+
+    def backtest(
+        self,
+        data: Any = None,
+        *,
+        windows: int | None = None,
+        stride: int | None = None,
+        horizon: int | None = None,
+        refit: bool = False,
+        baselines: str | Sequence[str] | None = None,
+        **reading: Any,
+    ) -> Backtest:
+        """Forecast from several cutoffs near the end of data, each from what is before it alone, and score that.
+
+        For `forecast`. Darts calls this `historical_forecasts`, Nixtla `cross_validation`.
+
+        Args:
+            data: as for `fit`; None: the files of the training.
+            windows: number of cutoffs, counted from the end of the data. None: all in the last 20 % of the time; with
+                `refit`, 3.
+            stride: steps from one cutoff to the next; None: the horizon.
+            horizon: number of steps to forecast, at most that of the training; None: that.
+            refit: whether to train anew at every cutoff, on the data before it, with the options of the run. The model
+                itself does not change.
+            baselines: models of the package statsforecast to fit at every cutoff: "AutoETS", "Theta", "MSTL",
+                "SeasonalNaive"; "all".
+            reading: as for `predict`.
+
+        Returns:
+            The forecasts and their scores, an `elman.tasks.backtest.Backtest`: `scores`, `forecasts`, `save(folder)`.
+
+        Raises:
+            BadInput: for data that cannot be used; for another task.
+            Failure: if a training diverges.
+            MissingPackage: with `baselines`, without statsforecast.
+            TypeError: for an unknown option.
+            ValueError: for a value that an option cannot have.
+        """
+        given = {"windows": windows, "stride": stride, "horizon": horizon, "refit": refit, "baselines": baselines}
+        how = checked(BacktestOptions, "backtest", given)
+        with in_python():
+            return self._task.backtest(reading_as(self._loaded, reading), files_in(data), how, _console())
 
     def generate(
         self, prompt: Any = None, length: int | None = None, out: str | Path | None = None, **sampling: Any

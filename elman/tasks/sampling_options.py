@@ -18,3 +18,16 @@ class SamplingOptions(Options):
         Field(gt=0, le=1, description="Nucleus sampling: sample from the most probable with this total probability."),
     ] = 1.0
     seed: Annotated[Whole | None, Field(ge=0, description="Random seed."), typer.Option(show_default="random")] = None
+
+
+class PathOptions(Options):
+    """Options of sampled paths."""
+
+    samples: Annotated[
+        Whole | None,
+        Field(ge=1, description="For forecast: number of sampled paths, in place of quantiles."),
+        typer.Option(show_default=False),
+    ] = None
+    seed: Annotated[
+        Whole | None, Field(ge=0, description="Random seed of --samples."), typer.Option(show_default="random")
+    ] = None

@@ -377,10 +377,10 @@ class SupervisedTask(Task):
         targets = [example.target for example in splits.validation]
         return {
             baseline.title: self.metrics(codec, baseline.predict(splits.validation), targets)[loss]
-            for baseline in self._saved_baselines(codec, run)
+            for baseline in self.saved_baselines(codec, run)
         }
 
-    def _saved_baselines(self, codec: Any, run: Run) -> Sequence[Baseline]:
+    def saved_baselines(self, codec: Any, run: Run) -> Sequence[Baseline]:
         """Load the baselines of a run, in the order of its scores."""
         path, tensors = run.path / "baseline.safetensors", run.load_tensors("baseline")
         with restoring(path, f"the baselines of `elman train {self.name}`"):
@@ -392,7 +392,7 @@ class SupervisedTask(Task):
     def evaluate(self, loaded: Loaded, data: Any, console: Console) -> Scores:
         examples = self.read_other(loaded, data)
         loaded.codec.check_targets(examples)
-        baselines = self._saved_baselines(loaded.codec, loaded.run) if self.has_baselines(loaded.run) else []
+        baselines = self.saved_baselines(loaded.codec, loaded.run) if self.has_baselines(loaded.run) else []
         scores, _ = self._scores(loaded.model, loaded.codec, examples, baselines, loaded.options.batch, console)
         return scores
 

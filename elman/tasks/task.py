@@ -22,6 +22,8 @@ from elman.io.schema import restoring, validated
 from elman.io.terminal import note
 from elman.options import MAX_LAYERS, PARTS, Options
 from elman.report.shown import Missing, Sample, Scores
+from elman.tasks.backtest import Backtest
+from elman.tasks.backtest_options import BacktestOptions
 from elman.tasks.export_part import Exportable
 from elman.training.options import TrainingOptions
 from elman.training.trainable import Batches
@@ -462,6 +464,34 @@ class Task(ABC):
             except BadInput as error:
                 results.append(error)
         return results
+
+    def sampling(self, loaded: Loaded, samples: int, seed: int | None) -> Loaded:
+        """Return a model that predicts sampled paths in place of quantiles.
+
+        Args:
+            loaded: the model.
+            samples: number of paths.
+            seed: the random seed; None: a random one.
+
+        Raises:
+            BadInput: if the task does not forecast; for a run without what sampling needs.
+        """
+        raise BadInput(f"{loaded.run.path}: --samples: expected a run of forecast, got one of {self.name}")
+
+    def backtest(self, loaded: Loaded, data: Any, how: BacktestOptions, console: Console) -> Backtest:
+        """Forecast from several cutoffs near the end of data, each from what is before it alone, and score that.
+
+        Args:
+            loaded: the model.
+            data: other data; None: those of the training.
+            how: the options.
+            console: the console for progress.
+
+        Raises:
+            BadInput: if the task does not forecast; for unusable data.
+            Failure: if a training diverges.
+        """
+        raise BadInput(f"{loaded.run.path}: backtest: expected a run of forecast, got one of {self.name}")
 
     def batch(self, loaded: Loaded, inputs: Any) -> Any:
         """Encode inputs as one batch for the model, without targets.

@@ -59,7 +59,7 @@ def test_a_run_has_all_that_there_is_to_know(elman: Command, trained: Path) -> N
     scores = json.loads((trained / "config.json").read_text())["scores"]
     assert list(scores) == ["GRU 6", "naive", "drift", "seasonal naive", "seasonal x growth"]
     assert scores["GRU 6"]["mase"] < scores["naive"]["mase"]
-    assert all(set(row) == {"mase", "smape", "scaled_pinball", "coverage"} for row in scores.values())
+    assert all(set(row) == {"mase", "smape", "scaled_pinball", "crps", "coverage"} for row in scores.values())
     pictures = {"forecast.png", "windows.png", "curves.png", "flow.png"}
     assert pictures | {"ends.csv", "split.csv", "codec.json"} <= files(trained)
     said = elman("info", trained)
@@ -75,7 +75,7 @@ def test_evaluate_and_the_training_agree_on_the_same_windows(elman: Command, tra
     said = elman("evaluate", trained, written(short, tide()[first - 16 :]))
     assert said.code == 0
     scores = json.loads((trained / "config.json").read_text())["scores"]
-    found = {line.split("  ")[1].strip(): line.split()[-4:] for line in said.out.splitlines() if "naive" in line}
+    found = {line.split("  ")[1].strip(): line.split()[-5:] for line in said.out.splitlines() if "naive" in line}
     assert found.keys() == {"naive", "seasonal naive"}
     assert abs(float(found["naive"][0]) - scores["naive"]["mase"]) < 0.05  # some more windows, with short contexts
 

@@ -61,6 +61,21 @@ class Series:
             self._units[season] = scale(self.values, season)
         return self._units[season]
 
+    def before(self, step: int, horizon: int) -> "Series":
+        """Return the part before a step, with what is known in advance of a horizon after it, as a series of its own.
+
+        It is not `learned`: what it is in the training data may depend on values after the step.
+        """
+        part = replace(
+            self,
+            learned=None,
+            values=self.values[:step],
+            covariates=self.covariates[:step],
+            future_covariates=self.future_covariates[: step + horizon],
+        )
+        part._moments.update(self._moments)  # which depend on the grid alone
+        return part
+
     def moments(self, begin: int, end: int) -> Moments:
         """Return the local times of steps, which may lie before the beginning or after the end, (end - begin,)."""
         first, cached = self._moments.get("", (0, np.zeros(0, np.int64)))

@@ -14,6 +14,7 @@ from elman.tasks.forecast.data import Series, Window
 from elman.tasks.supervised import Evaluation, Plot
 
 MAX_WINDOWS = 6
+MAX_BACKTESTED, MAX_CUTOFFS = 4, 12  # series, and cutoffs of each, in the plot of a backtest
 MAX_PAST = 3  # seasons, or horizons, of the past to plot
 
 
@@ -79,23 +80,18 @@ def _plot_windows(
     """
     from matplotlib.figure import Figure
 
-    rows, median = max(-(-len(windows) // columns), 1), codec.median
+    rows = max(-(-len(windows) // columns), 1)
     figure = Figure(figsize=(11, 2.6 * rows), dpi=100, layout="constrained")
     plots = figure.subplots(rows, columns, squeeze=False).flat
     for i, (axes, window, fan) in enumerate(zip(plots, windows, quantiles, strict=False)):
         past = window.past[-MAX_PAST * max(codec.season, window.horizon) :]
         begin, end = window.origin - len(past), window.origin + window.horizon
-        times = window.series.moments(begin, end)
-        if window.series.grid.clock.unit:
-            times = times.astype("datetime64[us]")
+        times = _times(window.series, begin, end)
         before, after = times[: len(past)], times[len(past) :]
         axes.plot(before, past, color="0.35", linewidth=1)
         if not np.isnan(window.future).all():
             axes.plot(after, window.future, color="black", linewidth=1.4, label="actual")
-        for k in range(median):  # from the outermost interval to the innermost
-            inside = f"{100 * (codec.levels[-1 - k] - codec.levels[k]):g} % interval" if k < len(fan[0]) - 1 - k else ""
-            axes.fill_between(after, fan[:, k], fan[:, -1 - k], color="C0", alpha=0.2, linewidth=0, label=inside)
-        axes.plot(after, fan[:, median], color="C0", linewidth=1.4, label="forecast")
+        _plot_fan(axes, after, fan, codec)
         if baseline:
             axes.plot(after, baseline[1][i], color="C1", linestyle="--", linewidth=1, label=baseline[0])
         axes.axvline(after[0], color="0.7", linewidth=0.8)
@@ -107,3 +103,52 @@ def _plot_windows(
         axes.set_axis_off()
     figure.legend(*figure.axes[0].get_legend_handles_labels(), fontsize=9, loc="outside upper center", ncols=4)
     write_figure(path, figure)
+
+
+def plot_backtest(
+    all_series: Sequence[Series], windows: Sequence[Window], quantiles: Sequence[Any], codec: ForecastCodec, path: Path
+) -> None:
+    """Plot the forecasts of the last cutoffs behind the data, for some of the series.
+
+    Args:
+        all_series: the series of each window, with what follows it.
+        windows: the windows.
+        quantiles: the model's quantiles for each window, (F, Q).
+        codec: the codec.
+        path: the PNG file to write.
+    """
+    from matplotlib.figure import Figure
+
+    shown = _spread(list(dict.fromkeys(all_series)))[-MAX_BACKTESTED:]
+    figure = Figure(figsize=(11, 2.6 * len(shown)), dpi=100, layout="constrained")
+    for axes, series in zip(figure.subplots(len(shown), 1, squeeze=False).flat, shown, strict=True):
+        at = [i for i, item in enumerate(all_series) if item is series][-MAX_CUTOFFS:]
+        horizon, first = len(quantiles[at[0]]), windows[at[0]].origin
+        begin = max(0, first - max(codec.season, horizon))
+        end = windows[at[-1]].origin + horizon
+        axes.plot(_times(series, begin, end), series.values[begin:end], color="black", linewidth=1, label="actual")
+        for i in at:
+            times = _times(series, windows[i].origin, windows[i].origin + horizon)
+            _plot_fan(axes, times, quantiles[i], codec)
+            axes.axvline(times[0], color="0.7", linewidth=0.8)
+        axes.set_title(series.name, fontsize=9)
+        axes.tick_params(labelsize=8)
+        axes.margins(x=0.01)
+        axes.grid(alpha=0.3)
+    labels = dict(zip(*reversed(figure.axes[0].get_legend_handles_labels()), strict=True))  # one of each
+    figure.legend(labels.values(), labels.keys(), fontsize=9, loc="outside upper center", ncols=4)
+    write_figure(path, figure)
+
+
+def _plot_fan(axes: Any, times: Any, fan: Any, codec: ForecastCodec) -> None:
+    """Plot the median of quantiles (F, Q), and the intervals from the outermost to the innermost."""
+    for k in range(codec.median):
+        inside = f"{100 * (codec.levels[-1 - k] - codec.levels[k]):g} % interval" if k < len(fan[0]) - 1 - k else ""
+        axes.fill_between(times, fan[:, k], fan[:, -1 - k], color="C0", alpha=0.2, linewidth=0, label=inside)
+    axes.plot(times, fan[:, codec.median], color="C0", linewidth=1.4, label="forecast")
+
+
+def _times(series: Series, begin: int, end: int) -> Any:
+    """Return the times of steps for an axis."""
+    times = series.moments(begin, end)
+    return times.astype("datetime64[us]") if series.grid.clock.unit else times

@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from rich.console import Console
 from torch import nn
 from typing_extensions import override
@@ -14,21 +13,25 @@ from typing_extensions import override
 from elman.data.examples import Example, is_files
 from elman.data.parts import Splits
 from elman.data.time_index.zone import DAY
-from elman.decoding.quantiles import pinball_loss
 from elman.errors import BadInput
 from elman.io.format import counted
 from elman.io.run_folder import Run
 from elman.io.terminal import note
 from elman.report.shown import Scores
+from elman.tasks.backtest import Backtest
+from elman.tasks.backtest_options import BacktestOptions
 from elman.tasks.forecast import data as tables
 from elman.tasks.forecast import holidays, rows
+from elman.tasks.forecast.backtest import run_backtest
 from elman.tasks.forecast.baselines import fit_baselines, load_baselines
 from elman.tasks.forecast.codec import ForecastCodec
 from elman.tasks.forecast.data import Series
 from elman.tasks.forecast.export import export
 from elman.tasks.forecast.model import ForecastNetwork
 from elman.tasks.forecast.options import COVARIATES, ForecastOptions, joined_names, levels_of
+from elman.tasks.forecast.paths import PATHS, PathCodec, fit_templates, load_templates
 from elman.tasks.forecast.plots import PLOTS
+from elman.tasks.forecast.scores import Observed, forecast_scores
 from elman.tasks.forecast.seasons import found_seasons
 from elman.tasks.forecast.windows import SHARES, find_windows, split_windows, window_at
 from elman.tasks.supervised import Numbers, SupervisedTask
@@ -153,23 +156,10 @@ def parse_input(value: Series, options: ForecastOptions) -> Example:
 
 
 def metrics(codec: ForecastCodec, predictions: Sequence[Any], targets: Sequence[Any]) -> dict[str, float]:
-    """Return MASE (Hyndman and Koehler 2006), sMAPE in percent, the scaled pinball loss, and the coverage.
-
-    The pinball loss is in units of the series. The coverage is the share of values between the lowest and the highest
-    quantile.
-    """
-    y, q = np.stack([window.future for window in targets]), np.stack(predictions)
-    known = ~np.isnan(y)
-    unit = np.array([codec.scale(window.series) for window in targets])[:, None]
-    low, median, high = q[..., 0], q[..., codec.median], q[..., -1]
-    error, size = np.abs(y - median), np.abs(y) + np.abs(median)
-    loss = pinball_loss(torch.from_numpy(q), torch.from_numpy(y), torch.tensor(codec.levels)).numpy() / unit
-    return {
-        "mase": float((error / unit)[known].mean()),
-        "smape": float((200 * error / np.where(size > 0, size, 1))[known].mean()),
-        "scaled_pinball": float(loss[known].mean()),
-        "coverage": float(((low <= y) & (y <= high))[known].mean()),
-    }
+    """Return the scores of `forecast_scores`, in units of the training part."""
+    units, series = [codec.scale(window.series) for window in targets], [window.series for window in targets]
+    observed = Observed.of([window.future for window in targets], units, series)
+    return forecast_scores(np.stack(predictions), codec.levels, observed)
 
 
 def _tell_far_covariates(all_series: Iterable[Series], loaded: Loaded) -> None:
@@ -215,6 +205,17 @@ def _with_learned(examples: Iterable[Example], learned: dict[Series, str]) -> It
         yield example._replace(input=window, target=window)
 
 
+def _learned_names(all_series: Iterable[Series], stored: Sequence[Series]) -> dict[Series, str]:
+    """Return the name in the training data of each series that has the same values, its own name if that is one."""
+    by_name, names = {series.name: series for series in stored}, dict[Series, str]()
+    for candidate in all_series:
+        same = by_name.get(candidate.name)
+        agreeing = [same] if same and candidate.agrees(same) else filter(candidate.agrees, stored)
+        if name := min((series.name for series in agreeing), default=None):
+            names[candidate] = name
+    return names
+
+
 class ForecastTask(SupervisedTask):
     """Forecasting. A series of other data is one of the training if it has the same values, whatever its name."""
 
@@ -228,15 +229,23 @@ class ForecastTask(SupervisedTask):
         """Read windows, and identify series of the training data: those with equal values at shared time stamps."""
         examples = super().read_other(loaded, data)
         stored = tables.read_ends(loaded.run.files.check(ENDS), loaded.options)
-        learned_names, all_series = dict[Series, str](), dict.fromkeys(example.input.series for example in examples)
+        all_series = dict.fromkeys(example.input.series for example in examples)
         _tell_far_covariates(all_series, loaded)
-        for candidate in all_series:
-            agreeing = sorted(
-                (series.name != candidate.name, series.name) for series in stored if candidate.agrees(series)
-            )
-            if agreeing:
-                learned_names[candidate] = agreeing[0][1]
-        return list(_with_learned(examples, learned_names))
+        return list(_with_learned(examples, _learned_names(all_series, stored)))
+
+    @override
+    def sampling(self, loaded: Loaded, samples: int, seed: int | None) -> Loaded:
+        ranks = load_templates(loaded.run, loaded.codec.horizon)
+        return replace(loaded, codec=PathCodec(loaded.codec, ranks, samples, seed))
+
+    @override
+    def backtest(self, loaded: Loaded, data: Any, how: BacktestOptions, console: Console) -> Backtest:
+        if data is None:
+            files = loaded.options.test
+            data = [Path(name) for name in files] if files else self.training_data(loaded.run)
+        all_series = _read_tables(loaded, data)
+        learned = _learned_names(all_series, tables.read_ends(loaded.run.files.check(ENDS), loaded.options))
+        return run_backtest(self, loaded, [replace(s, learned=learned.get(s)) for s in all_series], how, console)
 
     @override
     def extra_files(self, splits: Splits, options: ForecastOptions) -> dict[str, str]:
@@ -247,12 +256,14 @@ class ForecastTask(SupervisedTask):
 
     @override
     def score_run(self, run: Run, model: nn.Module, data: PreparedData, console: Console) -> Scores:
-        """Calibrate the quantiles of the best weights on the validation part, and score them."""
+        """Calibrate the quantiles of the best weights on the validation part, keep its errors, and score the model."""
         assert isinstance(model, ForecastNetwork)
         model.load_state_dict(run.load_tensors("model"))
         device, batches = device_of(model), data.validation
         model.eval().calibrate(to_device(batches[i], device) for i in range(len(batches)))
         run.save_tensors("model", model.state_dict())
+        ranks = fit_templates(model, (to_device(batches[i], device) for i in range(len(batches))))
+        run.save_tensors(PATHS, {"ranks": ranks})
         return super().score_run(run, model, data, console)
 
     @override

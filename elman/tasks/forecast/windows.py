@@ -74,6 +74,50 @@ def split_windows(windows: Sequence[Window], names: Sequence[str]) -> dict[str, 
     return numbers
 
 
+def rolling_origins(
+    all_series: Sequence[Series], sizes: Sizes, stride: int, count: int | None
+) -> list[dict[Series, int]]:
+    """Return the cutoffs of a backtest, the earliest first: for each series the step at which its horizon begins.
+
+    The last horizon ends with the data. A cutoff is the same moment in all series; where time stamps are numbers, it is
+    as many steps before the end of each. Series without known values in context or horizon are left out of it.
+
+    Args:
+        all_series: the series.
+        sizes: sizes of windows.
+        stride: steps from one cutoff to the next.
+        count: number of cutoffs; None: all whose horizon lies in the time of the test part.
+
+    Raises:
+        BadInput: if there are not so many, or none.
+    """
+    has_moments = bool(all_series[0].grid.clock.unit)
+    cuts = _cuts(all_series, list(SHARES)) if has_moments else _cuts_of_series(all_series, sizes.horizon, list(SHARES))
+    usable = {series: set(origins_of(series, sizes).tolist()) for series in all_series}
+    last = max(all_series, key=lambda series: int(series.moments(len(series.values) - 1, len(series.values))[0]))
+    length = len(last.values) if has_moments else max(len(series.values) for series in all_series)
+    cutoffs = list[dict[Series, int]]()
+    for before_end in range(sizes.horizon, length, stride):
+        if len(cutoffs) == count:
+            break
+        origins = dict[Series, int]()
+        moment = last.moments(length - before_end, length - before_end + 1)[0] if has_moments else 0
+        for series in all_series:
+            N = len(series.values)
+            origin = int(np.searchsorted(series.moments(0, N), moment)) if has_moments else N - before_end
+            is_test = 0 <= origin < N and series.moments(origin, origin + 1)[0] >= cuts[id(series)][-2]
+            if origin in usable[series] and (count is not None or is_test):
+                origins[series] = origin
+        if origins:
+            cutoffs.insert(0, origins)
+    if len(cutoffs) < (count or 1):
+        raise BadInput(
+            f"--windows: expected at most {len(cutoffs):,} for this data with --stride {stride} and --horizon "
+            f"{sizes.horizon}, got {count or 1:,}; add data, or pass a smaller --stride"
+        )
+    return cutoffs
+
+
 def _cuts(all_series: Sequence[Series], names: Sequence[str]) -> Mapping[int, Sequence[int]]:
     """Return for each series, by its id, the time of the end of each part: the same for all."""
     known = [series.moments(0, len(series.values))[~np.isnan(series.values)] for series in all_series]
