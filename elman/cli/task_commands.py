@@ -45,6 +45,7 @@ def evaluate(
     scores = task.evaluate(reading(loaded, how), data, tables.progress_console())
     if as_json:
         details = {"margins": scores.margins, "scored": scores.counted}
+        details |= {"by_label": scores.by_label} if scores.by_label else {}
         print(report.text({"run": run, "task": task.name, "data": data, "scores": scores, **details}))
     else:
         tables.scores(scores, tables.console())

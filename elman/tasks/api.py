@@ -168,7 +168,7 @@ class Trained:
         with in_python():
             loaded = reading_as(self._loaded, reading)
             batches = self._task.predict_examples(loaded, self._inputs(loaded, inputs))
-            rows = [P for batch in batches for _, _, P in batch]
+            rows = [self.codec.probabilities(prediction) for batch in batches for _, _, prediction in batch]
         return np.array(rows).reshape(-1, count) if isinstance(self.codec, ClassificationCodec) else rows
 
     def score(self, data: Any, **reading: Any) -> float:

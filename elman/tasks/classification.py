@@ -57,7 +57,7 @@ class ClassificationCodec(LabelCodec):
 
     @override
     def to_row(self, prediction: Any) -> dict[str, Any]:
-        best = int(np.argmax(prediction))
+        best = int(self.best(prediction))
         return {"label": self.labels[best], "probability": round(float(prediction[best]), 4)}
 
 

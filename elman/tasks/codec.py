@@ -109,6 +109,15 @@ class LabelCodec(Codec):
         """Return the numbers of N labels, (N,); `NO_LABEL` for unknown labels."""
         return np.array([self.label.get(label, NO_LABEL) for label in labels], np.int64)
 
+    def probabilities(self, prediction: Any) -> NDArray[np.float64]:
+        """Return the probabilities of all labels in a prediction, (..., K); by default the prediction itself."""
+        probabilities: NDArray[np.float64] = prediction
+        return probabilities
+
+    def best(self, prediction: Any) -> NDArray[np.int64]:
+        """Return the numbers of the labels that are predicted, (...); by default the most probable ones."""
+        return np.asarray(self.probabilities(prediction).argmax(-1))
+
 
 def check_model_args(run: Run, args: dict[str, Any], file: Path) -> None:
     """Check that the model of a run fits its options and its codec.

@@ -346,7 +346,10 @@ def _conclude(
     ended = {"steps": outcome.steps, "seconds": round(outcome.seconds, 1), "limit": outcome.limit}
     if outcome.skipped:
         ended["skipped"] = outcome.skipped
-    run.update(scores=scores, margins=scores.margins, scored=scores.counted, baselines=baselines, ended=ended)
+    by_label = {"by_label": scores.by_label} if scores.by_label else {}
+    run.update(
+        scores=scores, margins=scores.margins, **by_label, scored=scores.counted, baselines=baselines, ended=ended
+    )
 
 
 def _tell(console: Console, line: str) -> None:

@@ -129,6 +129,7 @@ class SupervisedTask(Task):
         parse_input: converts an input of `predict` to an example without a target, with the options.
         codec: the class of the codec.
         metrics: computes metrics from the fitted codec, predictions and targets.
+        label_metrics: computes metrics of each label by name, likewise, for a table of their own; empty: no table.
         fit_baselines: fits baselines, from the codec, the training part, the options and the seed.
         load_baselines: loads baselines from the codec and their tensors. Raises an error for unsuitable tensors.
         plots: plots of the test part.
@@ -155,6 +156,7 @@ class SupervisedTask(Task):
     metrics: Callable[[Any, Sequence[Any], Sequence[Any]], dict[str, float]]
     fit_baselines: Callable[[Any, Sequence[Example], Any, int], Sequence[Baseline]]
     load_baselines: Callable[[Any, Mapping[str, torch.Tensor]], Sequence[Baseline]]
+    label_metrics: "Callable[[Any, Sequence[Any], Sequence[Any]], dict[str, dict[str, float]]] | None" = None
     plots: tuple[Plot, ...] = ()
     split: "Callable[[SupervisedTask, ExampleStore, int, Sequence[str]], Numbers]" = random_split
     label: Callable[[Example], Hashable] | None = None
@@ -399,6 +401,8 @@ class SupervisedTask(Task):
         add(str(model.title), predictions)
         for baseline in baselines:
             add(baseline.title, baseline.predict(examples))
+        if self.label_metrics:
+            scores.by_label = self.label_metrics(codec, predictions, targets)
         if self.metrics_note and (line := self.metrics_note()):
             console.print(line)
         return scores, predictions

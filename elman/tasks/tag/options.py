@@ -48,6 +48,11 @@ class TagOptions(SupervisedOptions):
     characters: Annotated[Whole, Field(ge=1, description="Size of the recurrent layer over characters.")] = 64
     dropout: shared.Dropout = 0.5
     word_dropout: Annotated[Share, Field(description="Word dropout: share of words masked in training.")] = 0.2
+    crf: Annotated[
+        bool,
+        Field(description="Score the labels of a sentence together, by a conditional random field: names, spans."),
+        typer.Option("--crf"),
+    ] = False
 
 
 class TagFitOptions(TrainingOptions, TagOptions):

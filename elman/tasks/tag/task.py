@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from itertools import chain
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -29,15 +29,31 @@ from elman.tasks.tag import data as sentences
 from elman.tasks.tag.export import export
 from elman.tasks.tag.model import Sentences, Tagger
 from elman.tasks.tag.options import TagOptions
-from elman.tasks.tag.score import is_bio, span_scores
+from elman.tasks.tag.score import is_bio, span_scores, span_scores_by_type
 from elman.tasks.task import Loaded
 
 MIN_LINES = 3  # of standard input, for words with their labels in columns to be recognized
 
 
+class TagPrediction(NamedTuple):
+    """The labels of a sentence.
+
+    probabilities: of each label at each word, (T, K).
+    numbers: of the labels, (T,). With a CRF, these are most probable together, not each at its word.
+    """
+
+    probabilities: NDArray[np.float64]
+    numbers: NDArray[np.int64]
+
+    @classmethod
+    def of(cls, probabilities: NDArray[np.float64]) -> "TagPrediction":
+        """Return the most probable label of each word."""
+        return cls(probabilities, probabilities.argmax(1))
+
+
 @dataclass(frozen=True)
 class TagCodec(LabelCodec):
-    """Labels, lower-case words, and characters. A prediction is the probabilities of the labels, (T, K)."""
+    """Labels, lower-case words, and characters. A prediction is a `TagPrediction`."""
 
     words: list[str]
     characters: list[str]
@@ -59,7 +75,8 @@ class TagCodec(LabelCodec):
     def model_args(self, options: TagOptions) -> dict[str, Any]:
         sizes = {"vocabulary": len(self.words), "alphabet": len(self.characters), "labels": len(self.labels)}
         names = ("cell", "embed", "characters", "hidden", "layers", "dropout", "word_dropout", "bptt")
-        return sizes | {name: getattr(options, name) for name in names}
+        crf = {"crf": True} if options.crf else {}  # runs of earlier versions do not have it
+        return sizes | {name: getattr(options, name) for name in names} | crf
 
     @cached_property
     def number(self) -> dict[str, int]:
@@ -94,8 +111,16 @@ class TagCodec(LabelCodec):
 
     @override
     def predict(self, model: Any, batch: Sentences) -> list[Any]:
-        P = model(batch).cpu().double().softmax(2).numpy()
-        return [P[:length, b] for b, length in enumerate(batch.lengths.tolist())]
+        P, numbers = (values.numpy() for values in model.decode(batch))
+        return [TagPrediction(P[:T, b], numbers[:T, b]) for b, T in enumerate(batch.lengths.tolist())]
+
+    @override
+    def probabilities(self, prediction: TagPrediction) -> NDArray[np.float64]:
+        return prediction.probabilities
+
+    @override
+    def best(self, prediction: TagPrediction) -> NDArray[np.int64]:
+        return prediction.numbers
 
     @override
     def check_targets(self, examples: Sequence[Example]) -> None:
@@ -111,8 +136,8 @@ class TagCodec(LabelCodec):
             note(f"{count:,} words have labels that are not in the training part and count as errors: {listed}")
 
     def best_labels(self, prediction: Any) -> list[str]:
-        """Return the most probable label of each word."""
-        return [self.labels[best] for best in prediction.argmax(1)]
+        """Return the label of each word."""
+        return [self.labels[number] for number in prediction.numbers]
 
     @override
     def to_row(self, prediction: Any) -> dict[str, Any]:
@@ -121,8 +146,9 @@ class TagCodec(LabelCodec):
     @override
     def to_rows(self, number: int, name: str, example: Example, prediction: Any) -> Iterator[dict[str, Any]]:
         """Return a row for each word."""
-        for word, label, P in zip(example.input, self.best_labels(prediction), prediction, strict=True):
-            yield {"sentence": number, "word": word, "label": label, "probability": round(float(P.max()), 4)}
+        for word, label, P in zip(example.input, prediction.numbers, prediction.probabilities, strict=True):
+            probability = round(float(P[label]), 4)
+            yield {"sentence": number, "word": word, "label": self.labels[label], "probability": probability}
 
 
 def read(data: Any, options: TagOptions) -> Iterable[Example]:
@@ -178,13 +204,23 @@ def metrics(codec: TagCodec, predictions: Sequence[Any], targets: Sequence[Any])
 
     Words with unknown labels count as errors.
     """
-    P, y = np.concatenate(predictions), codec.label_numbers(chain.from_iterable(targets))
+    P, best = map(np.concatenate, zip(*predictions, strict=True))
+    y = codec.label_numbers(chain.from_iterable(targets))
     known = y != NO_LABEL
-    scores = {"accuracy": float((P.argmax(1) == y).mean())}
+    scores = {"accuracy": float((best == y).mean())}
     if is_bio(codec.labels):
         scores |= span_scores([codec.best_labels(prediction) for prediction in predictions], targets)
     nats = -np.log(np.maximum(P[known, y[known]], 1e-12))
     return scores | {"nats_per_word": float(nats.mean()) if len(nats) else float("nan")}
+
+
+def metrics_of_types(
+    codec: TagCodec, predictions: Sequence[Any], targets: Sequence[Any]
+) -> dict[str, dict[str, float]]:
+    """Return F1, precision, recall and the number of the spans of each type, for BIO labels."""
+    if not is_bio(codec.labels):
+        return {}
+    return span_scores_by_type([codec.best_labels(prediction) for prediction in predictions], targets)
 
 
 def fit_baselines(codec: TagCodec, train: Sequence[Example], options: TagOptions, seed: int) -> list[Baseline]:
@@ -232,7 +268,7 @@ class MostFrequentTag(Baseline):
         for example in examples:
             numbers = self._codec.word_numbers(example.input).tolist()
             counts = np.stack([self._of_word.get(word, self._prior) for word in numbers])
-            predictions.append(counts / counts.sum(1, keepdims=True))
+            predictions.append(TagPrediction.of(counts / counts.sum(1, keepdims=True)))
         return predictions
 
     @override
@@ -261,6 +297,7 @@ TASK = SupervisedTask(
     loss="nats_per_word",
     score="accuracy",
     metrics=metrics,
+    label_metrics=metrics_of_types,
     split=split,
     fit_baselines=fit_baselines,
     load_baselines=load_baselines,
