@@ -72,7 +72,9 @@ def surveyed(
     return survey
 
 
-def prepare(task: "SupervisedTask", data: Any, options: Any, seed: int, run: Run | None) -> PreparedData:
+def prepare(
+    task: "SupervisedTask", data: Any, options: Any, seed: int, run: Run | None, tell: Callable[[str], Any] | None
+) -> PreparedData:
     """Survey data, fit the codec on a sample of the training part, and batch what is read again in every epoch.
 
     Args:
@@ -81,6 +83,7 @@ def prepare(task: "SupervisedTask", data: Any, options: Any, seed: int, run: Run
         options: the options of the task.
         seed: the random seed of parts and order.
         run: as for `Task.prepare`.
+        tell: as for `Task.prepare`.
 
     Raises:
         BadInput: for data that cannot be used.
@@ -110,7 +113,8 @@ def prepare(task: "SupervisedTask", data: Any, options: Any, seed: int, run: Run
     )
     saved = {"codec.json": codec.to_json() + "\n", **task.extra_files(splits, options)}
     name, args, details = ", ".join(map(str, data)), codec.model_args(options), (codec, splits, options, seed)
-    return PreparedData(name, facts, args, summary, options, train, validation, saved, details)
+    first_weights = task.first_weights(codec, options, run, tell)
+    return PreparedData(name, facts, args, summary, options, train, validation, saved, details, first_weights)
 
 
 def facts_of(data: Sequence[Path], stream: RowStream, *digests: str) -> dict[str, Any]:

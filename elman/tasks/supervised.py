@@ -140,6 +140,8 @@ class SupervisedTask(Task):
             Raises `BadInput` if they are a file that `read_texts` reads.
         resolve: sets unset options from the data. Returns the options and the data, which it may have read already, for
             `read`.
+        initialize: from the fitted codec, the options and a function that prints a line, makes a function that sets
+            weights of a new model; None: all begin at random.
         store: the sequence that stores examples and encoded examples.
         metrics_note: returns a line about how the metrics were computed.
         describe: returns an input in one line.
@@ -163,6 +165,7 @@ class SupervisedTask(Task):
     read_texts: Callable[[Path, Loaded], Iterable[Example]] | None = None
     check_lines: Callable[[Sequence[str], Loaded], None] | None = None
     resolve: Callable[[Any, Any, Callable[[str], Any]], tuple[Any, Any]] | None = None
+    initialize: Callable[[Any, Any, Callable[[str], Any]], Callable[[Any], None] | None] | None = None
     rows: RowReader | None = None
     store: Callable[[Iterable[Any]], Sequence[Any]] = DiskList
     metrics_note: Callable[[], str] | None = None
@@ -202,7 +205,7 @@ class SupervisedTask(Task):
     ) -> PreparedData:
         options, source = self.resolve_options(data, options, tell)
         if self.rows is not None and options.stream:
-            return streamed.prepare(self, source, options, seed, run)
+            return streamed.prepare(self, source, options, seed, run, tell)
         splits, record = self.split_data(source, options, seed, run), SplitRecord()
         codec = self.load_codec(run) if run else self.codec.fit(splits.train, options)
         for part in (splits.validation, splits.test):
@@ -228,7 +231,16 @@ class SupervisedTask(Task):
         name = ", ".join(map(str, data)) if is_files(data) else in_python
         details = (codec, splits, options, seed)
         args = codec.model_args(options)
-        return PreparedData(name, facts, args, summary, options, train, validation, saved, details)
+        first_weights = self.first_weights(codec, options, run, tell)
+        return PreparedData(name, facts, args, summary, options, train, validation, saved, details, first_weights)
+
+    def first_weights(
+        self, codec: Codec, options: Any, run: Run | None, tell: Callable[[str], Any] | None
+    ) -> Callable[[Any], None] | None:
+        """Return `PreparedData.initialize`; None for a run to resume, whose weights are in its checkpoint."""
+        if self.initialize is None or run is not None:
+            return None
+        return self.initialize(codec, options, tell or (lambda line: None))
 
     def split_data(self, data: Any, options: Any, seed: int, run: Run | None = None) -> Splits:
         """Read data and split them.

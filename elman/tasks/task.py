@@ -40,6 +40,7 @@ class PreparedData:
         validation: batches of the validation part.
         files: files for the run folder, by name: parts that were fitted on the training part.
         details: objects for the task itself.
+        initialize: sets weights of a new model that do not begin at random; None: all do.
     """
 
     name: str
@@ -51,6 +52,7 @@ class PreparedData:
     validation: Batches
     files: dict[str, str]
     details: Any = None
+    initialize: Callable[[Any], None] | None = None
 
 
 @dataclass(frozen=True)

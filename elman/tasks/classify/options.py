@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from elman import options as shared
 from elman.options import Share, Whole
@@ -18,6 +18,7 @@ each label: reviews.pos and reviews.neg, or pos.txt and neg.txt. With --stream, 
 them.
 """
 PATIENCE = 3
+EMBED = 64
 TRAINING: dict[str, Any] = {"lr": 2e-3}
 SPACE = {
     "lr": "5e-4..1e-2:log", "hidden": "32,64,128", "embed": "32,64,128", "dropout": "0.2..0.7",
@@ -38,11 +39,18 @@ class ClassifyOptions(SupervisedOptions):
     stream: shared.Stream = False
     shuffle_rows: shared.ShuffleRows = 10_000
     hidden: shared.Hidden = 64
-    embed: Annotated[Whole, Field(ge=1, description="Size of the word embeddings.")] = 64
+    embed: Annotated[
+        Whole | None,
+        Field(ge=1, description="Size of the word embeddings."),
+        typer.Option(show_default=f"{EMBED}; with --vectors, that of the vectors"),
+    ] = None
+    vectors: shared.Vectors = None
     dropout: shared.Dropout = 0.5
     pieces: Annotated[Whole, Field(ge=1, description="Size of the hash table of character n-grams.")] = 20_000
     word_dropout: Annotated[Share, Field(description="Word dropout: share of words masked in training.")] = 0.4
     smoothing: Annotated[Share, Field(description="Label smoothing.")] = 0.2
+
+    _default_embed = model_validator(mode="before")(shared.default_embed(EMBED))
 
 
 class ClassifyFitOptions(TrainingOptions, ClassifyOptions):

@@ -37,6 +37,7 @@ from elman.tasks.classify.options import ClassifyOptions
 from elman.tasks.codec import NO_LABEL
 from elman.tasks.supervised import Baseline, SupervisedTask, describe_text
 from elman.tasks.task import Loaded
+from elman.tasks.word_vectors import initialize, with_embed
 
 MIN_TEXTS = 100  # with fewer texts, the baseline also uses terms that occur once
 MAX_TEXTS = 100_000  # for the baseline
@@ -194,6 +195,8 @@ TASK = SupervisedTask(
     description="a text classifier",
     options=ClassifyOptions,
     read=read,
+    resolve=lambda data, options, tell: (with_embed(options), data),
+    initialize=initialize,
     rows=RowReader(
         columns=lambda options: {"--text": options.text, "--label": options.label},
         to_example=texts.from_row,

@@ -31,6 +31,7 @@ from elman.tasks.tag.model import Sentences, Tagger
 from elman.tasks.tag.options import TagOptions
 from elman.tasks.tag.score import is_bio, span_scores, span_scores_by_type
 from elman.tasks.task import Loaded
+from elman.tasks.word_vectors import initialize, with_embed
 
 MIN_LINES = 3  # of standard input, for words with their labels in columns to be recognized
 
@@ -281,6 +282,8 @@ TASK = SupervisedTask(
     description="a tagger",
     options=TagOptions,
     read=read,
+    resolve=lambda data, options, tell: (with_embed(options), data),
+    initialize=initialize,
     rows=RowReader(
         columns=lambda options: {"--words": options.words or "words", "--column": options.column or "labels"},
         to_example=sentences.from_row,
