@@ -95,6 +95,11 @@ def default_embed(size: int) -> Callable[[Any, Any], Any]:
     return fill
 
 
+ClassWeight = Annotated[
+    Literal["balanced"] | None,
+    Field(description="Weight of each label in the loss of training: balanced makes up for its frequency"),
+    typer.Option(show_default="all alike"),
+]
 Quote = Annotated[
     str,
     Field(description="Quote character of CSV and TSV; none: quotes are literal."),

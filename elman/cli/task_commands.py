@@ -10,7 +10,7 @@ from pydantic import Field
 from elman import options as shared
 from elman.options import Whole, declared, with_parameters
 from elman.tasks.overrides import NAMES as READING
-from elman.tasks.overrides import reading, readings
+from elman.tasks.overrides import TOP_K_HELP, reading, readings, with_top_k
 from elman.tasks.sampling_options import SamplingOptions
 
 if TYPE_CHECKING:
@@ -72,6 +72,9 @@ def predict(
     out: Annotated[
         Path | None, typer.Option(help="Output file.", metavar="FILE", show_default="standard output")
     ] = None,
+    top_k: Annotated[
+        Whole | None, Field(ge=1, description=TOP_K_HELP), typer.Option(show_default="the best alone")
+    ] = None,
     accelerator: shared.Accelerator = "auto",
     **how: Any,
 ) -> None:
@@ -83,7 +86,7 @@ def predict(
     out = None if out == STDOUT else out
     output_format = format_of(format, out)
     task, loaded = _loaded(run, accelerator)
-    loaded = reading(loaded, how)
+    loaded = with_top_k(reading(loaded, how), top_k)
     inputs_read = task.parse_inputs(loaded, parse_arguments(inputs, task.accepts_texts) if inputs else None)
     write(task.predict(loaded, inputs_read), output_format, out)
 

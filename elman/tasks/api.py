@@ -39,6 +39,7 @@ with needs("tasks", "elman.tasks"):
     from elman.tasks.hub import pull, push
     from elman.tasks.launch import start
     from elman.tasks.overrides import reading as reading_as
+    from elman.tasks.overrides import with_top_k
     from elman.tasks.registry import get_task, options_of, task_of_run, training_of
     from elman.tasks.sampling_options import SamplingOptions
     from elman.tasks.supervised import SupervisedTask
@@ -127,12 +128,14 @@ class Trained:
             raise AttributeError(f"classes_: expected a task with classes, got {self._task.name}")
         return np.array(labels)
 
-    def predict(self, inputs: Any = None, **reading: Any) -> list[dict[str, Any]]:
+    def predict(self, inputs: Any = None, top_k: int | None = None, **reading: Any) -> list[dict[str, Any]]:
         """Predict from inputs.
 
         Args:
             inputs: several inputs of the kind that the task takes, or one text or file. Paths, and strings that all
                 name files, are files. None: as `elman predict` without inputs.
+            top_k: for tasks with labels: predict as many labels for each input, or for each word, as lists `labels` and
+                `probabilities`, the most probable first.
             reading: options for reading data that differ from those of the training: `text="review"`.
 
         Returns:
@@ -142,9 +145,10 @@ class Trained:
         Raises:
             BadInput: for an input that cannot be used.
             TypeError: for an unknown option.
+            ValueError: for a `top_k` below 1.
         """
         with in_python():
-            loaded = reading_as(self._loaded, reading)
+            loaded = with_top_k(reading_as(self._loaded, reading), top_k)
             return list(chain.from_iterable(self._task.predict(loaded, self._inputs(loaded, inputs))))
 
     def predict_proba(self, inputs: Any, **reading: Any) -> Any:
@@ -178,7 +182,7 @@ class Trained:
 
         | task | score |
         |---|---|
-        | `image`, `classify`, `tag` | accuracy: of images, texts, words |
+        | `image`, `classify`, `tag` | accuracy: of images, texts, words; with several labels for each text, micro F1 |
         | `series` | accuracy; of numbers, negative mean absolute error |
         | `text` | negative cross-entropy, in nats per token |
         | `music` | negative cross-entropy, in nats per step |

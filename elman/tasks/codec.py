@@ -118,6 +118,20 @@ class LabelCodec(Codec):
         """Return the numbers of the labels that are predicted, (...); by default the most probable ones."""
         return np.asarray(self.probabilities(prediction).argmax(-1))
 
+    def top(self, probabilities: NDArray[np.float64], k: int) -> dict[str, list[Any]]:
+        """Return the k most probable labels by their probabilities (K,), and the probability of each, as columns."""
+        order = np.argsort(-probabilities, kind="stable")[:k]
+        return {
+            "labels": [self.labels[number] for number in order],
+            "probabilities": [round(float(probabilities[number]), 4) for number in order],
+        }
+
+    def to_top_rows(
+        self, number: int, name: str, example: Example, prediction: Any, k: int
+    ) -> Iterator[dict[str, Any]]:
+        """Yield the rows of a prediction with the k most probable labels; the other arguments are as in `to_rows`."""
+        yield {"input": name, **self.top(self.probabilities(prediction), k)}
+
 
 def check_model_args(run: Run, args: dict[str, Any], file: Path) -> None:
     """Check that the model of a run fits its options and its codec.

@@ -151,7 +151,11 @@ def _stream(
     reader = task.rows
     assert reader is not None, "checked by `SupervisedTask.prepare`"
     files = row_files(task.name, data, reader.columns(options))
-    return reader, RowStream(files, reader.to_example, parts, seed, SAMPLE_BYTES, options.skip_bad)
+
+    def to_example(*row: Any) -> Example:
+        return reader.to_example(*row, options)
+
+    return reader, RowStream(files, to_example, parts, seed, SAMPLE_BYTES, options.skip_bad)
 
 
 def _store(task: "SupervisedTask", examples: Iterable[Example]) -> ExampleStore:

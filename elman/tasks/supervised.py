@@ -30,6 +30,7 @@ from elman.io.run_folder import Run
 from elman.io.schema import restoring
 from elman.io.terminal import note
 from elman.options import PARTS, Options
+from elman.report.rows import in_cell
 from elman.report.shown import Missing, Sample, Scores
 from elman.tasks import streamed
 from elman.tasks.bootstrap import margins
@@ -479,8 +480,12 @@ class SupervisedTask(Task):
             return Missing(f"The training data cannot be read: {error}")
         predictions = self.predictions(loaded.model, loaded.codec, examples, loaded.options.batch)
         rows = map(loaded.codec.to_row, predictions)
+
+        def shown(value: Any) -> str:
+            return in_cell(value, ", ") if isinstance(value, list) else str(value)
+
         return tuple(
-            Sample(f"{self.describe(example)[:200]}", ", ".join(f"{k} {v}" for k, v in row.items()))
+            Sample(f"{self.describe(example)[:200]}", ", ".join(f"{k} {shown(v)}" for k, v in row.items()))
             for example, row in zip(examples, rows, strict=True)
         )
 
@@ -503,9 +508,16 @@ class SupervisedTask(Task):
 
     @override
     def predict(self, loaded: Loaded, groups: Iterable[Iterable[Input]]) -> Iterator[list[dict[str, Any]]]:
-        to_rows = loaded.codec.to_rows
         for batch in self.predict_examples(loaded, groups):
-            yield [row for number, example, p in batch for row in to_rows(number, self.describe(example), example, p)]
+            yield [row for item in batch for row in self._rows_of(loaded, *item)]
+
+    def _rows_of(self, loaded: Loaded, number: int, example: Example, prediction: Any) -> Iterator[dict[str, Any]]:
+        """Return the rows of a prediction; `number` is that of the input, from 1."""
+        args = (number, self.describe(example), example, prediction)
+        rows: Iterator[dict[str, Any]] = (
+            loaded.codec.to_rows(*args) if loaded.top_k is None else loaded.codec.to_top_rows(*args, loaded.top_k)
+        )
+        return rows
 
     def predict_examples(
         self, loaded: Loaded, groups: Iterable[Iterable[Input]]
@@ -534,7 +546,7 @@ class SupervisedTask(Task):
             results[i] = [
                 row
                 for number, example in enumerate(results[i].examples, 1)
-                for row in loaded.codec.to_rows(number, self.describe(example), example, next(predictions))
+                for row in self._rows_of(loaded, number, example, next(predictions))
             ]
         return results
 

@@ -65,6 +65,7 @@ class Loaded:
         options: the options of the task.
         codec: the fitted codec.
         input_encoding: the encoding of standard input; None: that of the terminal.
+        top_k: number of labels to predict for each input, with their probabilities; None: as the task does.
     """
 
     run: Run
@@ -72,6 +73,7 @@ class Loaded:
     options: Any
     codec: Any
     input_encoding: str | None = None
+    top_k: int | None = None
 
 
 class Input(NamedTuple):

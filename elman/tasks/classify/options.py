@@ -24,6 +24,7 @@ SPACE = {
     "lr": "5e-4..1e-2:log", "hidden": "32,64,128", "embed": "32,64,128", "dropout": "0.2..0.7",
     "word_dropout": "0..0.6", "smoothing": "0..0.3",
 }  # fmt: skip
+INCOMPARABLE = ("multi_label", "separator")
 DATA = Annotated[
     list[Path] | None, typer.Argument(help="A table, or a file for each label.", metavar="DATA", show_default=False)
 ]
@@ -34,6 +35,14 @@ class ClassifyOptions(SupervisedOptions):
 
     text: Annotated[str, Field(description="Column of the texts."), typer.Option(metavar="COLUMN")] = "text"
     label: Annotated[str, Field(description="Column of the labels."), typer.Option(metavar="COLUMN")] = "label"
+    multi_label: Annotated[
+        bool, Field(description="A text may have several labels, or none."), typer.Option("--multi-label")
+    ] = False
+    separator: Annotated[
+        str,
+        Field(min_length=1, description="With --multi-label: what is between the labels of a text."),
+        typer.Option(metavar="TEXT"),
+    ] = ","
     encoding: shared.Encoding = "utf-8"
     quote: shared.Quote = ""
     stream: shared.Stream = False
@@ -49,6 +58,7 @@ class ClassifyOptions(SupervisedOptions):
     pieces: Annotated[Whole, Field(ge=1, description="Size of the hash table of character n-grams.")] = 20_000
     word_dropout: Annotated[Share, Field(description="Word dropout: share of words masked in training.")] = 0.4
     smoothing: Annotated[Share, Field(description="Label smoothing.")] = 0.2
+    class_weight: shared.ClassWeight = None
 
     _default_embed = model_validator(mode="before")(shared.default_embed(EMBED))
 

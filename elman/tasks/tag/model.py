@@ -1,5 +1,6 @@
 """A bidirectional recurrent network that labels the words of a sentence."""
 
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -50,6 +51,7 @@ class Tagger(nn.Module):
             between recurrent layers and before the output.
         word_dropout: probability in training that a word is masked, but not its characters.
         bptt: truncated BPTT: words of the gradient; 0: all words.
+        class_weights: weight of each label in the loss of training, (K,); none: all alike.
         crf: whether the outputs are the emissions of a conditional random field over the labels of a sentence.
     """
 
@@ -66,6 +68,7 @@ class Tagger(nn.Module):
         dropout: float = 0.0,
         word_dropout: float = 0.0,
         bptt: int = 0,
+        class_weights: Sequence[float] = (),
         crf: bool = False,
     ) -> None:
         super().__init__()
@@ -77,7 +80,7 @@ class Tagger(nn.Module):
         self.recurrent = stack(width, hidden, layers, cell, dropout, bptt, bidirectional=True)
         self.output = nn.Linear(self.recurrent.output_size, labels)
         self.crf = LinearChain(labels) if crf else None
-        self.dropout, self.word_dropout = dropout, word_dropout
+        self.dropout, self.word_dropout, self.class_weights = dropout, word_dropout, tuple(class_weights)
         self.title = title(cell, layers, hidden, bidirectional=True) + (", CRF" if crf else "")
 
     def forward(self, batch: Sentences) -> Tensor:
@@ -107,7 +110,9 @@ class Tagger(nn.Module):
         """Return -log p(labels) in nats summed over a batch, the number of words, and no state."""
         logits, labels = self(batch), batch.labels
         if self.crf is None:
-            nats = cross_entropy(logits.flatten(0, 1), labels.flatten(), ignore_index=NO_LABEL, reduction="sum")
+            weights = logits.new_tensor(self.class_weights) if self.class_weights and self.training else None
+            flat = logits.flatten(0, 1), labels.flatten()
+            nats = cross_entropy(*flat, weights, ignore_index=NO_LABEL, reduction="sum")
         else:
             nats = self.crf(logits, batch.lengths, labels).sum()
         return nats, int((labels != NO_LABEL).sum()), None

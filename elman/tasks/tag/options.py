@@ -54,6 +54,7 @@ class TagOptions(SupervisedOptions):
     characters: Annotated[Whole, Field(ge=1, description="Size of the recurrent layer over characters.")] = 64
     dropout: shared.Dropout = 0.5
     word_dropout: Annotated[Share, Field(description="Word dropout: share of words masked in training.")] = 0.2
+    class_weight: shared.ClassWeight = None
     crf: Annotated[
         bool,
         Field(description="Score the labels of a sentence together, by a conditional random field: names, spans."),

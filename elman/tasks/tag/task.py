@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import chain
 from pathlib import Path
@@ -22,6 +22,7 @@ from elman.data.validation import is_list, quoted
 from elman.data.words import distinct, encode_words, padded, split_words, vocabulary_of, word_ids
 from elman.errors import BadInput
 from elman.io.terminal import note
+from elman.tasks.classification import balanced_weights
 from elman.tasks.codec import NO_LABEL, LabelCodec
 from elman.tasks.plots import confusion_plot
 from elman.tasks.supervised import Baseline, Numbers, SupervisedTask
@@ -54,30 +55,43 @@ class TagPrediction(NamedTuple):
 
 @dataclass(frozen=True)
 class TagCodec(LabelCodec):
-    """Labels, lower-case words, and characters. A prediction is a `TagPrediction`."""
+    """Labels, lower-case words, and characters. A prediction is a `TagPrediction`.
+
+    Attributes:
+        labels: in order.
+        words: the vocabulary.
+        characters: the alphabet.
+        class_weights: weight of each label in the loss of training; none: all alike.
+    """
 
     words: list[str]
     characters: list[str]
+    class_weights: list[float] = field(default_factory=list)
 
     @classmethod
     @override
     def fit(cls, train: Sequence[Example], options: TagOptions) -> "TagCodec":
-        label_set, words, characters = set[str](), Counter[str](), Counter[str]()
+        if options.crf and options.class_weight:
+            raise BadInput("--class-weight: expected no --crf, whose loss is of all labels together; leave one out")
+        label_counts, words, characters = Counter[str](), Counter[str](), Counter[str]()
         for example in train:
-            label_set.update(example.target)
+            label_counts.update(example.target)
             words.update(map(str.lower, example.input))
             characters.update(chain.from_iterable(example.input))
-        labels = sorted(label_set)
+        labels = sorted(label_counts)
         if len(labels) < 2:
             raise BadInput(f"tag: expected at least two different labels in the training part, got one, {labels[0]!r}")
-        return cls(labels, vocabulary_of(words), vocabulary_of(characters))
+        counts = [label_counts[label] for label in labels]
+        weights = balanced_weights(counts, sum(counts)) if options.class_weight else []
+        return cls(labels, vocabulary_of(words), vocabulary_of(characters), weights)
 
     @override
     def model_args(self, options: TagOptions) -> dict[str, Any]:
         sizes = {"vocabulary": len(self.words), "alphabet": len(self.characters), "labels": len(self.labels)}
         names = ("cell", "embed", "characters", "hidden", "layers", "dropout", "word_dropout", "bptt")
-        crf = {"crf": True} if options.crf else {}  # runs of earlier versions do not have it
-        return sizes | {name: getattr(options, name) for name in names} | crf
+        later = {"crf": options.crf, "class_weights": self.class_weights}  # runs of earlier versions have none
+        values = {name: getattr(options, name) for name in names}
+        return sizes | values | {name: value for name, value in later.items() if value}
 
     @cached_property
     def number(self) -> dict[str, int]:
@@ -150,6 +164,14 @@ class TagCodec(LabelCodec):
         for word, label, P in zip(example.input, prediction.numbers, prediction.probabilities, strict=True):
             probability = round(float(P[label]), 4)
             yield {"sentence": number, "word": word, "label": self.labels[label], "probability": probability}
+
+    @override
+    def to_top_rows(
+        self, number: int, name: str, example: Example, prediction: Any, k: int
+    ) -> Iterator[dict[str, Any]]:
+        """Return a row for each word."""
+        for word, P in zip(example.input, prediction.probabilities, strict=True):
+            yield {"sentence": number, "word": word, **self.top(P, k)}
 
 
 def read(data: Any, options: TagOptions) -> Iterable[Example]:
