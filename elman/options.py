@@ -1,6 +1,7 @@
 """Options as pydantic fields, from which commands, `fit`, configuration files and their JSON schema are derived."""
 
 import inspect
+import os
 from collections.abc import Callable, Iterable
 from copy import copy
 from functools import cache
@@ -9,7 +10,7 @@ from types import NoneType, UnionType
 from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
 import typer
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationInfo, field_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationInfo, field_validator
 from pydantic.fields import FieldInfo
 from typer.models import OptionInfo
 
@@ -72,6 +73,32 @@ Stream = Annotated[
 ]
 ShuffleRows = Annotated[
     Whole, Field(ge=1, description="With --stream: rows that are in memory, and shuffled, at a time.")
+]
+if TYPE_CHECKING:  # a path, too
+    Vectors = str | os.PathLike[str] | None
+else:
+    Vectors = Annotated[
+        str | None,
+        BeforeValidator(lambda value: os.fspath(value) if isinstance(value, os.PathLike) else value),
+        Field(description="Pretrained word vectors: a file of word2vec (text or binary) or GloVe, also .gz."),
+        typer.Option(metavar="FILE", show_default=False),
+    ]
+
+
+def default_embed(size: int) -> Callable[[Any, Any], Any]:
+    """Return a function for `model_validator` that sets `embed` where neither it nor `vectors` is set."""
+
+    def fill(cls: Any, values: Any) -> Any:
+        is_unset = isinstance(values, dict) and values.get("embed") is None and not values.get("vectors")
+        return {**values, "embed": size} if is_unset else values
+
+    return fill
+
+
+ClassWeight = Annotated[
+    Literal["balanced"] | None,
+    Field(description="Weight of each label in the loss of training: balanced makes up for its frequency"),
+    typer.Option(show_default="all alike"),
 ]
 Quote = Annotated[
     str,

@@ -15,21 +15,54 @@ from numpy.typing import NDArray
 Layers = list[tuple[NDArray[Any], NDArray[Any]]]
 
 
-def logistic(X: Any, y: Any, C: float = 1.0) -> Layers:
+def logistic(X: Any, y: Any, C: float = 1.0, class_weight: str | None = None) -> Layers:
     """Fit a logistic regression.
 
     Args:
         X: features (N, D), dense or sparse.
         y: labels (N,).
         C: inverse regularization strength.
+        class_weight: "balanced" weights each label inversely to its frequency; None: all alike.
 
     Returns:
         One layer, with a column for each label.
     """
     from sklearn.linear_model import LogisticRegression
 
-    model = LogisticRegression(C=C, max_iter=1000).fit(X, y)
+    model = LogisticRegression(C=C, max_iter=1000, class_weight=class_weight).fit(X, y)
     return [_with_every_label(model.coef_.T, model.intercept_)]
+
+
+def one_vs_rest(X: Any, Y: NDArray[Any], C: float = 1.0, class_weight: str | None = None) -> Layers:
+    """Fit a logistic regression for each of several labels that an example may have at once.
+
+    Args:
+        X: features (N, D), dense or sparse.
+        Y: which labels each example has, (N, K), 0 or 1.
+        C: inverse regularization strength.
+        class_weight: as in `logistic`.
+
+    Returns:
+        One layer, whose outputs are the log odds of each label.
+
+    >>> X, Y = np.array([[0.0], [1.0], [0.1], [0.9]]), np.array([[0, 1], [1, 1], [0, 1], [1, 1]])
+    >>> (logits(one_vs_rest(X, Y, C=1e6), X) > 0).astype(int)
+    array([[0, 1],
+           [1, 1],
+           [0, 1],
+           [1, 1]])
+    """
+    from sklearn.linear_model import LogisticRegression
+
+    N, K = Y.shape
+    W, b = np.zeros((X.shape[1], K)), np.zeros(K)
+    for k, y in enumerate(Y.T):
+        if 0 < y.sum() < N:
+            model = LogisticRegression(C=C, max_iter=1000, class_weight=class_weight).fit(X, y)
+            W[:, k], b[k] = model.coef_[0], model.intercept_[0]
+        else:  # as many examples more without the label, or with it, as there are half of one
+            b[k] = np.log((y.sum() + 0.5) / (N - y.sum() + 0.5))
+    return [(W, b)]
 
 
 def feedforward(X: Any, y: NDArray[np.int64], count: int, labels: int, seed: int) -> Layers:
@@ -61,19 +94,25 @@ def feedforward(X: Any, y: NDArray[np.int64], count: int, labels: int, seed: int
     return layers
 
 
-def probabilities(layers: Layers, X: Any) -> NDArray[Any]:
-    """Compute the label probabilities, with ReLU between layers.
+def logits(layers: Layers, X: Any) -> NDArray[Any]:
+    """Compute the outputs of the last layer, with ReLU between layers.
 
     Args:
         layers: the layers.
         X: features (N, D), dense or sparse.
 
     Returns:
-        Probabilities (N, K).
+        Logits (N, K).
     """
     a = X
     for i, (W, b) in enumerate(layers):
         a = np.asarray((np.maximum(a, 0) if i else a) @ W + b)
+    return np.asarray(a)
+
+
+def probabilities(layers: Layers, X: Any) -> NDArray[Any]:
+    """Compute the probabilities of labels of which each example has one, as in `logits`."""
+    a = logits(layers, X)
     e = np.exp(a - a.max(1, keepdims=True))
     return np.asarray(e / e.sum(1, keepdims=True))
 

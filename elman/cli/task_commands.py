@@ -12,7 +12,7 @@ from elman.io.terminal import note
 from elman.options import Whole, declared, with_parameters
 from elman.tasks.backtest_options import BacktestOptions
 from elman.tasks.overrides import NAMES as READING
-from elman.tasks.overrides import reading, readings
+from elman.tasks.overrides import TOP_K_HELP, reading, readings, with_top_k
 from elman.tasks.sampling_options import PathOptions, SamplingOptions
 
 if TYPE_CHECKING:
@@ -47,6 +47,7 @@ def evaluate(
     scores = task.evaluate(reading(loaded, how), data, tables.progress_console())
     if as_json:
         details = {"margins": scores.margins, "scored": scores.counted}
+        details |= {"by_label": scores.by_label} if scores.by_label else {}
         print(report.text({"run": run, "task": task.name, "data": data, "scores": scores, **details}))
     else:
         tables.scores(scores, tables.console())
@@ -73,6 +74,9 @@ def predict(
     out: Annotated[
         Path | None, typer.Option(help="Output file.", metavar="FILE", show_default="standard output")
     ] = None,
+    top_k: Annotated[
+        Whole | None, Field(ge=1, description=TOP_K_HELP), typer.Option(show_default="the best alone")
+    ] = None,
     accelerator: shared.Accelerator = "auto",
     **how: Any,
 ) -> None:
@@ -85,7 +89,7 @@ def predict(
     output_format = format_of(format, out)
     task, loaded = _loaded(run, accelerator)
     samples, seed = how.pop("samples"), how.pop("seed")
-    loaded = reading(loaded, how)
+    loaded = with_top_k(reading(loaded, how), top_k)
     if samples:
         loaded = task.sampling(loaded, samples, seed)
     inputs_read = task.parse_inputs(loaded, parse_arguments(inputs, task.accepts_texts) if inputs else None)

@@ -24,7 +24,7 @@ STREAMED_COLUMNS = ("text_column", "source_column", "target_column")
 BOXES: dict[str, tuple[str, ...]] = {  # sections of the help, and their options
     "Data": (*READING, "stream", "shuffle_rows", *STREAMED_COLUMNS, "validation", "test", "group"),
     "Task": (),
-    "Network": ("cell", "hidden", "layers", "embed", "dropout", "bptt"),
+    "Network": ("cell", "hidden", "layers", "embed", "vectors", "dropout", "bptt"),
     "Training": ("batch",),
 }
 # For tasks that cannot stream, so that they say so.

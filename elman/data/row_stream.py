@@ -40,8 +40,8 @@ class RowReader:
 
     Attributes:
         columns: returns the names of the columns, by the option that names each, from the options of the task.
-        to_example: makes an example of the values of a row and the name of its place. Raises `BadInput` for an unusable
-            row.
+        to_example: makes an example of the values of a row, the name of its place and the options of the task. Raises
+            `BadInput` for an unusable row.
         labels: returns what a codec must know of an example: the sample has an example of each.
     """
 
@@ -55,7 +55,7 @@ class RowStream:
 
     Args:
         files: the files.
-        to_example: as in `RowReader`.
+        to_example: makes an example of the values of a row and the name of its place, as in `RowReader`.
         parts: the parts to hold out: "validation", "test". Each gets a tenth of the rows, but at most `MAX_HELD_OUT`.
         seed: the random seed of the parts.
         sample_bytes: approximate size of the sample of the training part.

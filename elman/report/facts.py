@@ -54,20 +54,22 @@ def ended(run: Run) -> str:
 
 
 def scores(run: Run) -> Scores:
-    """Return the scores of a run, with margins; empty before the training has ended.
+    """Return the scores of a run, with margins and those of each label; empty before the training has ended.
 
     Raises:
         BadInput: if they are malformed.
     """
-    rows, margins, counted = (run.config.get(name) or {} for name in ("scores", "margins", "scored"))
-    for name, values in {"scores": rows, "margins": margins}.items():
+    names = ("scores", "margins", "by_label", "scored")
+    rows, margins, by_label, counted = (run.config.get(name) or {} for name in names)
+    for name, values in {"scores": rows, "margins": margins, "by_label": by_label}.items():
         if not isinstance(values, dict) or not all(map(are_numbers, values.values())):
             where = f"{run.path / 'config.json'}: expected {name!r} to be numbers by names"
             raise BadInput(f"{where}, got {values!r:.60}")
-    if len(set(map(tuple, rows.values()))) > 1:
-        raise BadInput(f"{run.path / 'config.json'}: expected one set of names in 'scores', got {rows!r:.60}")
+    for name, values in {"scores": rows, "by_label": by_label}.items():
+        if len(set(map(tuple, values.values()))) > 1:
+            raise BadInput(f"{run.path / 'config.json'}: expected one set of names in {name!r}, got {values!r:.60}")
     numbers = {title: {name: float(score) for name, score in row.items()} for title, row in rows.items()}
-    return Scores(numbers, margins, str(counted or "")[:MAX_TEXT])
+    return Scores(numbers, margins, str(counted or "")[:MAX_TEXT], by_label)
 
 
 def are_numbers(row: object) -> bool:

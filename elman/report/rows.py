@@ -98,7 +98,7 @@ def _table_parts(batches: Iterable[Iterable[Row]]) -> Iterator[RenderableType]:
             continue
         if not widths:
             yield ""
-        cells = [[f"{value:.4g}" if isinstance(value, float) else str(value) for value in row.values()] for row in rows]
+        cells = [[in_cell(value, ", ") for value in row.values()] for row in rows]
         table = Table(box=box.SIMPLE_HEAD, show_edge=False, show_header=not widths)
         for (name, value), *column in zip(rows[0].items(), *cells, strict=True):
             width = min(max(map(cell_len, (name, *column))), MAX_WIDTH)
@@ -110,6 +110,17 @@ def _table_parts(batches: Iterable[Iterable[Row]]) -> Iterator[RenderableType]:
         yield Padding(table, (0, 0, 0, 1), expand=False)
     if widths:
         yield ""
+
+
+def in_cell(value: Any, separator: str = ",") -> str:
+    """Return a value as a text for people; those of a list are joined.
+
+    >>> in_cell(0.123456), in_cell(["a", "b"])
+    ('0.1235', 'a,b')
+    """
+    if isinstance(value, list):
+        return separator.join(in_cell(element) for element in value)
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
 def _table_text(batches: Iterable[Iterable[Row]]) -> Iterator[str]:
@@ -133,7 +144,8 @@ def separated(rows: Iterable[Row], separator: str) -> Iterator[str]:
 
 def _line(values: Iterable[Any], separator: str) -> str:
     text = io.StringIO()
-    csv.writer(text, delimiter=separator, lineterminator="\n").writerow(values)
+    cells = (in_cell(value) if isinstance(value, list) else value for value in values)
+    csv.writer(text, delimiter=separator, lineterminator="\n").writerow(cells)
     return text.getvalue()
 
 

@@ -22,6 +22,7 @@ class Scores(dict[str, dict[str, float]]):
         margins: half the width of the 95 % confidence interval of each metric, by title and name. Metrics without one
             are left out.
         counted: what the metrics were computed on: "180 images".
+        by_label: metrics of the model for each label, or type of span, by its name; of tasks that have them.
     """
 
     def __init__(
@@ -29,10 +30,12 @@ class Scores(dict[str, dict[str, float]]):
         rows: Mapping[str, dict[str, float]] = MappingProxyType({}),
         margins: Mapping[str, dict[str, float]] = MappingProxyType({}),
         counted: str = "",
+        by_label: Mapping[str, dict[str, float]] = MappingProxyType({}),
     ) -> None:
         super().__init__(rows)
         self.margins = dict(margins)
         self.counted = counted
+        self.by_label = dict(by_label)
 
 
 class Sample(NamedTuple):

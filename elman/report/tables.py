@@ -1,6 +1,6 @@
 """Consoles and tables for the terminal."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import IO, Any
 
 from rich import box
@@ -57,16 +57,22 @@ def progress_console() -> Console:
 
 
 def scores(scores: Scores, console: Console) -> None:
-    """Print a table of scores with their 95 % confidence intervals, and what they were computed on."""
-    table = Table(box=box.SIMPLE_HEAD)
-    table.add_column("")
-    for column in next(iter(scores.values())):
-        table.add_column(column.replace("_", " "), justify="right")
-    for row in score_rows(scores):
-        table.add_row(*row)
-    console.print(table)
+    """Print a table of scores with their 95 % confidence intervals, what they were computed on, and those by label."""
+    console.print(_score_table(next(iter(scores.values())), score_rows(scores)))
     if line := scored_on(scores):
         console.print(f"  {line}\n")
+    if scores.by_label:
+        console.print(_score_table(next(iter(scores.by_label.values())), label_rows(scores)))
+
+
+def _score_table(columns: Iterable[str], rows: Iterable[Sequence[str]]) -> Table:
+    table = Table(box=box.SIMPLE_HEAD)
+    table.add_column("")
+    for column in columns:
+        table.add_column(column.replace("_", " "), justify="right")
+    for row in rows:
+        table.add_row(*row)
+    return table
 
 
 def score_rows(scores: Scores) -> list[list[str]]:
@@ -74,6 +80,18 @@ def score_rows(scores: Scores) -> list[list[str]]:
     return [
         [title, *(with_margin(value, scores.margins.get(title, {}).get(name)) for name, value in row.items())]
         for title, row in scores.items()
+    ]
+
+
+def label_rows(scores: Scores) -> list[list[str]]:
+    """Return the rows of a table of the model's scores by label: the label, then the text of each score.
+
+    >>> label_rows(Scores(by_label={"PER": {"f1": 0.5, "spans": 1200}}))
+    [['PER', '0.5000', '1,200']]
+    """
+    return [
+        [label, *(f"{value:,}" if isinstance(value, int) else in_words(value) for value in row.values())]
+        for label, row in scores.by_label.items()
     ]
 
 

@@ -41,6 +41,7 @@ with needs("tasks", "elman.tasks"):
     from elman.tasks.hub import pull, push
     from elman.tasks.launch import start
     from elman.tasks.overrides import reading as reading_as
+    from elman.tasks.overrides import with_top_k
     from elman.tasks.registry import get_task, options_of, options_of_base, task_of_run, training_of
     from elman.tasks.sampling_options import PathOptions, SamplingOptions
     from elman.tasks.supervised import SupervisedTask
@@ -129,13 +130,20 @@ class Trained:
         return np.array(labels)
 
     def predict(
-        self, inputs: Any = None, samples: int | None = None, seed: int | None = None, **reading: Any
+        self,
+        inputs: Any = None,
+        top_k: int | None = None,
+        samples: int | None = None,
+        seed: int | None = None,
+        **reading: Any,
     ) -> list[dict[str, Any]]:
         """Predict from inputs.
 
         Args:
             inputs: several inputs of the kind that the task takes, or one text or file. Paths, and strings that all
                 name files, are files. None: as `elman predict` without inputs.
+            top_k: for tasks with labels: predict as many labels for each input, or for each word, as lists `labels` and
+                `probabilities`, the most probable first.
             samples: for `forecast`, the number of sampled paths of each series, in place of quantiles. At each step
                 they are distributed as the forecast; from step to step they go on as its errors did in the validation.
             seed: the random seed of `samples`; None: a random one.
@@ -148,11 +156,11 @@ class Trained:
         Raises:
             BadInput: for an input that cannot be used.
             TypeError: for an unknown option.
-            ValueError: for a number of samples below 1, or a seed below 0.
+            ValueError: for a number of samples or a `top_k` below 1, or a seed below 0.
         """
         paths = checked(PathOptions, "predict", {"samples": samples, "seed": seed})
         with in_python():
-            loaded = reading_as(self._loaded, reading)
+            loaded = with_top_k(reading_as(self._loaded, reading), top_k)
             if paths.samples:
                 loaded = self._task.sampling(loaded, paths.samples, paths.seed)
             return list(chain.from_iterable(self._task.predict(loaded, self._inputs(loaded, inputs))))
@@ -178,7 +186,7 @@ class Trained:
         with in_python():
             loaded = reading_as(self._loaded, reading)
             batches = self._task.predict_examples(loaded, self._inputs(loaded, inputs))
-            rows = [P for batch in batches for _, _, P in batch]
+            rows = [self.codec.probabilities(prediction) for batch in batches for _, _, prediction in batch]
         return np.array(rows).reshape(-1, count) if isinstance(self.codec, ClassificationCodec) else rows
 
     def score(self, data: Any, **reading: Any) -> float:
@@ -188,7 +196,7 @@ class Trained:
 
         | task | score |
         |---|---|
-        | `image`, `classify`, `tag` | accuracy: of images, texts, words |
+        | `image`, `classify`, `tag` | accuracy: of images, texts, words; with several labels for each text, micro F1 |
         | `series` | accuracy; of numbers, negative mean absolute error |
         | `text` | negative cross-entropy, in nats per token |
         | `music` | negative cross-entropy, in nats per step |

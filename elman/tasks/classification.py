@@ -39,6 +39,10 @@ class ClassificationCodec(LabelCodec):
         """Return the largest number of examples to fit baselines on, whose features fit into memory."""
         return MAX_FEATURES // int(np.prod(self.features(train[:1]).shape))
 
+    def of_linear(self, layers: linear.Layers, features: Any) -> NDArray[Any]:
+        """Return the predictions of a linear or feed-forward baseline from features (N, D): probabilities (N, K)."""
+        return linear.probabilities(layers, features)
+
     @override
     def check_targets(self, examples: Sequence[Example]) -> None:
         for example in examples:
@@ -57,7 +61,7 @@ class ClassificationCodec(LabelCodec):
 
     @override
     def to_row(self, prediction: Any) -> dict[str, Any]:
-        best = int(np.argmax(prediction))
+        best = int(self.best(prediction))
         return {"label": self.labels[best], "probability": round(float(prediction[best]), 4)}
 
 
@@ -120,7 +124,7 @@ class Feedforward(Baseline):
 
     @override
     def predict(self, examples: Sequence[Example]) -> list[Any]:
-        return list(linear.probabilities(self._layers, self._codec.features(examples)))
+        return list(self._codec.of_linear(self._layers, self._codec.features(examples)))
 
     @override
     def tensors(self) -> dict[str, torch.Tensor]:
@@ -128,7 +132,30 @@ class Feedforward(Baseline):
         return {f"{self.title}/{i}": torch.from_numpy(np.ascontiguousarray(part)) for i, part in enumerate(flat)}
 
 
-def fit_logistic(title: str, codec: ClassificationCodec, train: Sequence[Example], C: float, unit: str) -> Feedforward:
+def balanced_weights(counts: Sequence[int] | NDArray[np.int64], examples: int) -> list[float]:
+    """Return weights of labels in the loss that make up for their frequencies, as scikit-learn's "balanced".
+
+    Args:
+        counts: how often each of K labels occurs; 0 is counted as 1.
+        examples: N, what the labels are counted in.
+
+    Returns:
+        N / (K * count) of each label, to six digits.
+
+    >>> balanced_weights([30, 10], 40)
+    [0.666667, 2.0]
+    """
+    return [round(examples / (len(counts) * max(int(count), 1)), 6) for count in counts]
+
+
+def fit_logistic(
+    title: str,
+    codec: ClassificationCodec,
+    train: Sequence[Example],
+    C: float,
+    unit: str,
+    class_weight: str | None = None,
+) -> Feedforward:
     """Fit a logistic regression.
 
     Args:
@@ -137,9 +164,10 @@ def fit_logistic(title: str, codec: ClassificationCodec, train: Sequence[Example
         train: the training part.
         C: inverse of the regularization strength.
         unit: the plural noun for examples in the title.
+        class_weight: as in `elman.baselines.linear.logistic`.
     """
     X, y, note = _sampled(codec, train, unit)
-    return Feedforward(title + note, codec, linear.logistic(X, y, C))
+    return Feedforward(title + note, codec, linear.logistic(X, y, C, class_weight))
 
 
 def fit_feedforward(

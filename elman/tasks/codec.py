@@ -109,6 +109,29 @@ class LabelCodec(Codec):
         """Return the numbers of N labels, (N,); `NO_LABEL` for unknown labels."""
         return np.array([self.label.get(label, NO_LABEL) for label in labels], np.int64)
 
+    def probabilities(self, prediction: Any) -> NDArray[np.float64]:
+        """Return the probabilities of all labels in a prediction, (..., K); by default the prediction itself."""
+        probabilities: NDArray[np.float64] = prediction
+        return probabilities
+
+    def best(self, prediction: Any) -> NDArray[np.int64]:
+        """Return the numbers of the labels that are predicted, (...); by default the most probable ones."""
+        return np.asarray(self.probabilities(prediction).argmax(-1))
+
+    def top(self, probabilities: NDArray[np.float64], k: int) -> dict[str, list[Any]]:
+        """Return the k most probable labels by their probabilities (K,), and the probability of each, as columns."""
+        order = np.argsort(-probabilities, kind="stable")[:k]
+        return {
+            "labels": [self.labels[number] for number in order],
+            "probabilities": [round(float(probabilities[number]), 4) for number in order],
+        }
+
+    def to_top_rows(
+        self, number: int, name: str, example: Example, prediction: Any, k: int
+    ) -> Iterator[dict[str, Any]]:
+        """Yield the rows of a prediction with the k most probable labels; the other arguments are as in `to_rows`."""
+        yield {"input": name, **self.top(self.probabilities(prediction), k)}
+
 
 def check_model_args(run: Run, args: dict[str, Any], file: Path) -> None:
     """Check that the model of a run fits its options and its codec.

@@ -8,13 +8,15 @@ import re
 import textwrap
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ParamSpec, Protocol, TypeVar, cast, get_args
+from typing import TYPE_CHECKING, Annotated, Any, ParamSpec, Protocol, TypeVar, cast, get_args
 
 from elman.extras import needs
 
 with needs("tasks", "elman.tasks"):
+    import typer
+
     from elman.options import declared
-    from elman.tasks.overrides import reading_names
+    from elman.tasks.overrides import TOP_K_HELP, reading_names
     from elman.tasks.registry import TASKS, default_texts, options_of
     from elman.tasks.sampling_options import SamplingOptions
     from elman.training.options import LIMIT, TrainingOptions
@@ -27,6 +29,7 @@ if TYPE_CHECKING:
     from elman.tasks.api import Trained
 
 ACCELERATOR = 'moves the model to "cpu", "gpu" or "mps", or where "auto" trains. None: a loaded model is on the CPU.'
+TOP_K = Annotated[int | None, typer.Option(help=TOP_K_HELP)]
 P = ParamSpec("P")
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -131,9 +134,10 @@ class TaskFunctions:
         """
         return _described(evaluate, task, text, self._reading())
 
-    def predict(self) -> Callable[..., list[dict[str, Any]]]:
-        """Make `predict`."""
-        task = self._task
+    def predict(self, has_labels: bool = False) -> Callable[..., list[dict[str, Any]]]:
+        """Make `predict`; that of a task with labels can predict several for each input."""
+        task, keyword = self._task, inspect.Parameter.KEYWORD_ONLY
+        top_k = [inspect.Parameter("top_k", keyword, default=None, annotation=TOP_K)] if has_labels else []
 
         def predict(
             run: Any, inputs: Any = None, accelerator: str | None = None, **reading: Any
@@ -154,7 +158,7 @@ class TaskFunctions:
         Returns:
             Rows, by column name.
         """
-        return _described(predict, task, text, self._reading())
+        return _described(predict, task, text, [*top_k, *self._reading()])
 
     def generate(self) -> Callable[..., Any]:
         """Make `generate`."""

@@ -149,6 +149,8 @@ def _without_folders(config: dict[str, Any]) -> dict[str, Any]:
     for part in ("validation", "test"):
         if options.get(part):
             options[part] = [Path(file).name for file in options[part]]
+    if options.get("vectors"):
+        options["vectors"] = Path(options["vectors"]).name
     return config | {"data": data, "options": options}
 
 

@@ -9,7 +9,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated, Any, get_args
 
 from elman.errors import BadInput
-from elman.io.schema import validated
+from elman.io.schema import Size, validated
 from elman.options import declared, flag, under
 from elman.tasks.registry import TASKS, options_of
 
@@ -22,6 +22,8 @@ NAMES = (
     "decimal", "encoding", "quote", "skip_bad",
 )  # fmt: skip
 DECODING_NAMES = ("beam", "ngram_weight")  # fields of the codec too
+_SIZE: Any = Size
+TOP_K_HELP = "Number of labels to predict for each input, the most probable first, with their probabilities."
 PANEL = "Data options (default: those of the training)"
 
 
@@ -46,6 +48,24 @@ def reading(loaded: "Loaded", overrides: dict[str, Any]) -> "Loaded":
     values = validated(type(loaded.options), named)
     options = loaded.options.model_copy(update={name: getattr(values, name) for name in named})
     return replace(loaded, options=options, codec=codec, input_encoding=named.get("encoding"))
+
+
+def with_top_k(loaded: "Loaded", top_k: int | None) -> "Loaded":
+    """Return a loaded model that predicts several labels for each input; None keeps it.
+
+    Raises:
+        BadInput: for a model without labels.
+        ValueError: for a number below 1.
+    """
+    if top_k is None:
+        return loaded
+    try:
+        validated(_SIZE, top_k)
+    except ValueError as error:
+        raise ValueError(f"top_k: {error}") from None
+    if not hasattr(loaded.codec, "to_top_rows") or not loaded.codec.labels:
+        raise BadInput(f"--top-k: expected a model that predicts labels, got the run {loaded.run.path}")
+    return replace(loaded, top_k=top_k)
 
 
 def reading_names(options: Iterable[str]) -> list[str]:

@@ -63,7 +63,7 @@ def confusion_plot(labels_of: Callable[[Sequence[Any]], Iterable[Any]]) -> Plot:
 
     def draw(evaluation: Evaluation, path: Path) -> None:
         y = evaluation.codec.label_numbers(labels_of(evaluation.targets))
-        best, known = np.vstack(evaluation.predictions).argmax(1), y != NO_LABEL
+        best, known = np.hstack([evaluation.codec.best(p) for p in evaluation.predictions]), y != NO_LABEL
         plot_confusion(y[known], best[known], evaluation.codec.labels, path)
 
     return Plot("confusion.png", "Confusion matrix of the test part.", draw)

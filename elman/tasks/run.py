@@ -238,7 +238,7 @@ def _resume(
             shutil.rmtree(run.path / "tensorboard", ignore_errors=True)
             _save_files(run, prepared)
         torch.manual_seed(training.seed)
-        model = task.new_model(run)
+        model = _new_model(task, prepared)
     _train(task, run, model, prepared, training, console, began, not restarts, extends, lightning)
     return run
 
@@ -292,12 +292,15 @@ def _plan(task: Task, model: nn.Module, prepared: PreparedData) -> TrainingPlan:
 
 def _new_model(task: Task, prepared: PreparedData) -> nn.Module:
     try:
-        return task.model(**prepared.model_args)
+        model = task.model(**prepared.model_args)
     except (RuntimeError, MemoryError) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise Failure(
             f"{task.name}: expected a model that fits into memory, got {prepared.model_args}: {reason}"
         ) from None
+    if prepared.initialize:
+        prepared.initialize(model)
+    return model
 
 
 def _train(
@@ -369,7 +372,10 @@ def _conclude(
     ended = {"steps": outcome.steps, "seconds": round(outcome.seconds, 1), "limit": outcome.limit}
     if outcome.skipped:
         ended["skipped"] = outcome.skipped
-    run.update(scores=scores, margins=scores.margins, scored=scores.counted, baselines=baselines, ended=ended)
+    by_label = {"by_label": scores.by_label} if scores.by_label else {}
+    run.update(
+        scores=scores, margins=scores.margins, **by_label, scored=scores.counted, baselines=baselines, ended=ended
+    )
 
 
 def _tell(console: Console, line: str) -> None:

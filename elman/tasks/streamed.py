@@ -72,7 +72,9 @@ def surveyed(
     return survey
 
 
-def prepare(task: "SupervisedTask", data: Any, options: Any, seed: int, run: Run | None) -> PreparedData:
+def prepare(
+    task: "SupervisedTask", data: Any, options: Any, seed: int, run: Run | None, tell: Callable[[str], Any] | None
+) -> PreparedData:
     """Survey data, fit the codec on a sample of the training part, and batch what is read again in every epoch.
 
     Args:
@@ -81,6 +83,7 @@ def prepare(task: "SupervisedTask", data: Any, options: Any, seed: int, run: Run
         options: the options of the task.
         seed: the random seed of parts and order.
         run: a run whose codec is used.
+        tell: as for `Task.prepare`.
 
     Raises:
         BadInput: for data that cannot be used.
@@ -108,7 +111,8 @@ def prepare(task: "SupervisedTask", data: Any, options: Any, seed: int, run: Run
     )
     saved = {"codec.json": codec.to_json() + "\n", **task.extra_files(splits, options)}
     name, args, details = ", ".join(map(str, data)), codec.model_args(options), (codec, splits, options, seed)
-    return PreparedData(name, facts, args, summary, options, train, validation, saved, details)
+    first_weights = task.first_weights(codec, options, run, tell)
+    return PreparedData(name, facts, args, summary, options, train, validation, saved, details, first_weights)
 
 
 def facts_of(data: Sequence[Path], stream: RowStream, *digests: str) -> dict[str, Any]:
@@ -145,7 +149,11 @@ def _stream(
     reader = task.rows
     assert reader is not None, "checked by `SupervisedTask.prepare`"
     files = row_files(task.name, data, reader.columns(options))
-    return reader, RowStream(files, reader.to_example, parts, seed, SAMPLE_BYTES, options.skip_bad)
+
+    def to_example(*row: Any) -> Example:
+        return reader.to_example(*row, options)
+
+    return reader, RowStream(files, to_example, parts, seed, SAMPLE_BYTES, options.skip_bad)
 
 
 def _store(task: "SupervisedTask", examples: Iterable[Example]) -> ExampleStore:

@@ -29,6 +29,7 @@ from elman.io.run_folder import Run
 from elman.io.schema import restoring
 from elman.io.terminal import note
 from elman.options import PARTS
+from elman.report.rows import in_cell
 from elman.report.shown import Missing, Sample, Scores
 from elman.tasks import streamed
 from elman.tasks.bootstrap import margins
@@ -138,6 +139,7 @@ class SupervisedTask(Task):
         parse_input: converts an input of `predict` to an example without a target, with the options.
         codec: the class of the codec.
         metrics: computes metrics from the fitted codec, predictions and targets.
+        label_metrics: computes metrics of each label by name, likewise, for a table of their own; empty: no table.
         fit_baselines: fits baselines, from the codec, the training part, the options and the seed.
         load_baselines: loads baselines from the codec and their tensors. Raises an error for unsuitable tensors.
         plots: plots of the test part.
@@ -148,6 +150,8 @@ class SupervisedTask(Task):
             Raises `BadInput` if they are a file that `read_texts` reads.
         resolve: sets unset options from the data. Returns the options and the data, which it may have read already, for
             `read`.
+        initialize: from the fitted codec, the options and a function that prints a line, makes a function that sets
+            weights of a new model; None: all begin at random.
         store: the sequence that stores examples and encoded examples.
         metrics_note: returns a line about how the metrics were computed.
         describe: returns an input in one line.
@@ -164,12 +168,14 @@ class SupervisedTask(Task):
     metrics: Callable[[Any, Sequence[Any], Sequence[Any]], dict[str, float]]
     fit_baselines: Callable[[Any, Sequence[Example], Any, int], Sequence[Baseline]]
     load_baselines: Callable[[Any, Mapping[str, torch.Tensor]], Sequence[Baseline]]
+    label_metrics: "Callable[[Any, Sequence[Any], Sequence[Any]], dict[str, dict[str, float]]] | None" = None
     plots: tuple[Plot, ...] = ()
     split: "Callable[[SupervisedTask, ExampleStore, int, Sequence[str]], Numbers]" = random_split
     label: Callable[[Example], Hashable] | None = None
     read_texts: Callable[[Path, Loaded], Iterable[Example]] | None = None
     check_lines: Callable[[Sequence[str], Loaded], None] | None = None
     resolve: Callable[[Any, Any, Callable[[str], Any]], tuple[Any, Any]] | None = None
+    initialize: Callable[[Any, Any, Callable[[str], Any]], Callable[[Any], None] | None] | None = None
     rows: RowReader | None = None
     store: Callable[[Iterable[Any]], Sequence[Any]] = DiskList
     metrics_note: Callable[[], str] | None = None
@@ -208,7 +214,7 @@ class SupervisedTask(Task):
     ) -> PreparedData:
         options, source = self.resolve_options(data, options, tell)
         if self.rows is not None and options.stream:
-            return streamed.prepare(self, source, options, seed, run or base)
+            return streamed.prepare(self, source, options, seed, run or base, tell)
         splits, record = self.split_data(source, options, seed, run), SplitRecord()
         codec = self.codec_for(splits, options, run or base)
         train = self.batches(codec, record.walk("train", splits.train), options.batch, seed)
@@ -232,7 +238,16 @@ class SupervisedTask(Task):
         name = ", ".join(map(str, data)) if is_files(data) else in_python
         details = (codec, splits, options, seed)
         args = codec.model_args(options)
-        return PreparedData(name, facts, args, summary, options, train, validation, saved, details)
+        first_weights = self.first_weights(codec, options, run, tell)
+        return PreparedData(name, facts, args, summary, options, train, validation, saved, details, first_weights)
+
+    def first_weights(
+        self, codec: Codec, options: Any, run: Run | None, tell: Callable[[str], Any] | None
+    ) -> Callable[[Any], None] | None:
+        """Return `PreparedData.initialize`; None for a run to resume, whose weights are in its checkpoint."""
+        if self.initialize is None or run is not None:
+            return None
+        return self.initialize(codec, options, tell or (lambda line: None))
 
     def codec_for(self, splits: Splits, options: Any, run: Run | None) -> Codec:
         """Load the codec of a run, or fit one to the training part; check the targets of all parts.
@@ -416,6 +431,8 @@ class SupervisedTask(Task):
         add(str(model.title), predictions)
         for baseline in baselines:
             add(baseline.title, baseline.predict(examples))
+        if self.label_metrics:
+            scores.by_label = self.label_metrics(codec, predictions, targets)
         if self.metrics_note and (line := self.metrics_note()):
             console.print(line)
         return scores, predictions
@@ -480,8 +497,12 @@ class SupervisedTask(Task):
             return Missing(f"The training data cannot be read: {error}")
         predictions = self.predictions(loaded.model, loaded.codec, examples, loaded.options.batch)
         rows = map(loaded.codec.to_row, predictions)
+
+        def shown(value: Any) -> str:
+            return in_cell(value, ", ") if isinstance(value, list) else str(value)
+
         return tuple(
-            Sample(f"{self.describe(example)[:200]}", ", ".join(f"{k} {v}" for k, v in row.items()))
+            Sample(f"{self.describe(example)[:200]}", ", ".join(f"{k} {shown(v)}" for k, v in row.items()))
             for example, row in zip(examples, rows, strict=True)
         )
 
@@ -504,9 +525,16 @@ class SupervisedTask(Task):
 
     @override
     def predict(self, loaded: Loaded, groups: Iterable[Iterable[Input]]) -> Iterator[list[dict[str, Any]]]:
-        to_rows = loaded.codec.to_rows
         for batch in self.predict_examples(loaded, groups):
-            yield [row for number, example, p in batch for row in to_rows(number, self.describe(example), example, p)]
+            yield [row for item in batch for row in self._rows_of(loaded, *item)]
+
+    def _rows_of(self, loaded: Loaded, number: int, example: Example, prediction: Any) -> Iterator[dict[str, Any]]:
+        """Return the rows of a prediction; `number` is that of the input, from 1."""
+        args = (number, self.describe(example), example, prediction)
+        rows: Iterator[dict[str, Any]] = (
+            loaded.codec.to_rows(*args) if loaded.top_k is None else loaded.codec.to_top_rows(*args, loaded.top_k)
+        )
+        return rows
 
     def predict_examples(
         self, loaded: Loaded, groups: Iterable[Iterable[Input]]
@@ -535,7 +563,7 @@ class SupervisedTask(Task):
             results[i] = [
                 row
                 for number, example in enumerate(results[i].examples, 1)
-                for row in loaded.codec.to_rows(number, self.describe(example), example, next(predictions))
+                for row in self._rows_of(loaded, number, example, next(predictions))
             ]
         return results
 

@@ -43,6 +43,7 @@ class PreparedData:
         validation: batches of the validation part.
         files: files for the run folder, by name: parts that were fitted on the training part.
         details: objects for the task itself.
+        initialize: sets weights of a new model that do not begin at random; None: all do.
     """
 
     name: str
@@ -54,6 +55,7 @@ class PreparedData:
     validation: Batches
     files: dict[str, str]
     details: Any = None
+    initialize: Callable[[Any], None] | None = None
 
 
 @dataclass(frozen=True)
@@ -66,6 +68,7 @@ class Loaded:
         options: the options of the task.
         codec: the fitted codec.
         input_encoding: the encoding of standard input; None: that of the terminal.
+        top_k: number of labels to predict for each input, with their probabilities; None: as the task does.
     """
 
     run: Run
@@ -73,6 +76,7 @@ class Loaded:
     options: Any
     codec: Any
     input_encoding: str | None = None
+    top_k: int | None = None
 
 
 class Input(NamedTuple):

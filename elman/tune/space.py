@@ -217,6 +217,7 @@ def space_of(module: ModuleType, texts: Iterable[str], fixed: Iterable[str]) -> 
         if space:
             return space
         raise BadInput("--space: expected an option and its values, got none")
+    fixed |= {"embed"} if "vectors" in fixed else set()  # which set the size of the embeddings
     space = {name: domain for name, domain in default_space(module).items() if name not in fixed}
     if not space:
         raise BadInput("--space: expected an option to search, got none: all options of the default space are fixed")

@@ -36,6 +36,11 @@ for b, sentence in enumerate(sentences):
 lengths = np.array([len(sentence) for sentence in sentences])
 inputs = {"words": words, "grams": all_grams, "gram_counts": counts, "lengths": lengths}
 [logits] = model.run(["logits"], inputs)
-P = np.exp(logits - logits.max(1, keepdims=True))
-for text, p in zip(texts, P / P.sum(1, keepdims=True), strict=True):
-    print(f"{settings['labels'][p.argmax()]}\t{p.max():.4f}\t{text}")
+if settings.get("multi_label"):  # each label has a probability of its own
+    for text, p in zip(texts, 1 / (1 + np.exp(-logits)), strict=True):
+        chosen = [f"{settings['labels'][k]} {p[k]:.4f}" for k in np.argsort(-p) if p[k] >= settings["threshold"]]
+        print(f"{', '.join(chosen)}\t{text}")
+else:
+    P = np.exp(logits - logits.max(1, keepdims=True))
+    for text, p in zip(texts, P / P.sum(1, keepdims=True), strict=True):
+        print(f"{settings['labels'][p.argmax()]}\t{p.max():.4f}\t{text}")

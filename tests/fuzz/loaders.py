@@ -24,6 +24,7 @@ from PIL import Image as Pillow
 from elman.cli import config
 from elman.data import audio, images, midi, tables
 from elman.data.splits import load_split
+from elman.data.word_vectors import read_vectors
 from elman.flow import plots
 from elman.io import files
 from elman.io.metrics_csv import CsvTable
@@ -138,6 +139,12 @@ def configurations() -> list[Seed]:
     yaml = "".join(f"{key}: {json.dumps(value)}\n" for key, value in values.items()).encode()
     toml = "".join(f"{key} = {json.dumps(value)}\n" for key, value in values.items()).encode()
     return [Seed(yaml, ".yaml"), Seed(toml, ".toml"), Seed(json.dumps(values).encode(), ".json")]
+
+
+TEXT_VECTORS = b"4 3\nthe 0.5 -1.25 2e-3\nState 1 2 3\na b 0 0 1\nqu\xc3\xa9 -0.5 .5 7\n"
+BINARY_VECTORS = b"3 4\n" + b"\n".join(
+    word + b" " + np.arange(4, dtype="<f4").tobytes() for word in (b"the", b"Gate", b"qu\xc3\xa9")
+)
 
 
 # Images, recordings, music.
@@ -343,6 +350,10 @@ LOADERS: dict[str, Loader] = {
                 b"'1,2\\n3,4',a\n", ".arff",
             ),
         ],
+    ),
+    "vectors": Loader(
+        lambda path: read_vectors(path, ["the", "state", "gate", "a"]),
+        lambda: [Seed(data, ".vec") for data in (TEXT_VECTORS, TEXT_VECTORS.partition(b"\n")[2], BINARY_VECTORS)],
     ),
     "configuration": Loader(configure, configurations),
     "idx": Loader(read_idx, lambda: [Seed(data, ".idx") for data in IDX]),

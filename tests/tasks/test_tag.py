@@ -21,7 +21,7 @@ from elman.tasks.tag.data import read_inputs
 from elman.tasks.tag.model import Sentences, Tagger
 from elman.tasks.tag.options import TagOptions
 from elman.tasks.tag.score import is_bio, span_scores
-from elman.tasks.tag.task import TASK, TagCodec
+from elman.tasks.tag.task import TASK, TagCodec, TagPrediction
 from tests.small import Command, files
 from tests.test_bad_input import refused
 
@@ -124,7 +124,7 @@ def test_the_baseline_is_the_most_frequent_label(tmp_path: Path) -> None:
     (baseline,) = TASK.fit_baselines(codec, examples, TagOptions(), 0)
     (again,) = TASK.load_baselines(codec, baseline.tensors())
     for one in (baseline, again):
-        (P,) = one.predict([Example(["One", "two", "four", "never"])])
+        ((P, _),) = one.predict([Example(["One", "two", "four", "never"])])
         assert [codec.labels[i] for i in P.argmax(1)] == ["A", "B", "C", "C"]
         torch.testing.assert_close(P.sum(1), torch.ones(4).double().numpy())
 
@@ -158,10 +158,12 @@ def test_documents_are_never_cut(tmp_path: Path) -> None:
 def test_spans_are_scored_where_labels_are_bio() -> None:
     labels = ["B-PER", "I-PER", "O"]
     codec = TagCodec(labels, [], [])
-    said = [np.eye(3)[[0, 1, 2]], np.eye(3)[[2, 0]]]
+    said = [TagPrediction.of(np.eye(3)[numbers]) for numbers in ([0, 1, 2], [2, 0])]
     found = TASK.metrics(codec, said, [["B-PER", "I-PER", "O"], ["O", "B-ORG"]])
     assert found == {"accuracy": 0.8, "span_f1": 0.5, "precision": 0.5, "recall": 0.5, "nats_per_word": 0}
-    assert list(TASK.metrics(TagCodec(["B", "O"], [], []), [np.eye(2)], [["B", "O"]])) == ["accuracy", "nats_per_word"]
+    assert list(TASK.metrics(TagCodec(["B", "O"], [], []), [TagPrediction.of(np.eye(2))], [["B", "O"]])) == [
+        "accuracy", "nats_per_word",
+    ]  # fmt: skip
     assert not is_bio(["O", "NOUN"])
     assert is_bio(["O", "S-LOC", "E-LOC"])
 

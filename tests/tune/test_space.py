@@ -29,6 +29,11 @@ def test_every_task_has_a_space_around_its_defaults(task: str) -> None:
         assert value in space[name], (name, value)
 
 
+def test_word_vectors_set_the_size_of_embeddings() -> None:
+    module = options_of("classify")
+    assert space_of(module, (), ["vectors"]).keys() == default_space(module).keys() - {"embed"}
+
+
 @pytest.mark.parametrize("task", NAMES)
 def test_a_space_can_be_read_again(task: str) -> None:
     module = options_of(task)

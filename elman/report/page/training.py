@@ -10,7 +10,7 @@ from elman.report import columns, facts
 from elman.report.curves import limits
 from elman.report.page.charts import Axis, Chart, Line, level, lines
 from elman.report.shown import Missing, Scores, Shown
-from elman.report.tables import score_rows, scored_on
+from elman.report.tables import label_rows, score_rows, scored_on
 from elman.training.metrics import COLUMNS
 
 STEP = Axis("training step", "step")
@@ -105,12 +105,21 @@ def _rate(values: columns.Columns) -> Chart | Missing:
 
 @dataclass(frozen=True)
 class ReportTable:
-    """Table of scores, with a sentence that compares the model with the baselines, and one on what they are of."""
+    """Table of scores.
+
+    Attributes:
+        comparison: a sentence that compares the model with the baselines.
+        note: on what the scores are of.
+        header, rows: the table.
+        label_header, label_rows: the table of the model's scores by label; empty for a task without.
+    """
 
     comparison: str
     note: str
     header: list[str]
     rows: list[list[str]]
+    label_header: list[str]
+    label_rows: list[list[str]]
 
 
 def table(shown: Shown, run: Run) -> ReportTable | Missing:
@@ -126,9 +135,11 @@ def table(shown: Shown, run: Run) -> ReportTable | Missing:
     scores = facts.scores(run)
     if not scores:
         return Missing(f"No scores yet: the training has not ended. Resume it with: {run.resume_command}")
-    units = list(next(iter(scores.values())))
-    head = ["", *(unit.replace("_", " ") for unit in units)]
-    return ReportTable(_comparison(shown, scores), scored_on(scores), head, score_rows(scores))
+    head, label_head = (
+        ["", *(name.replace("_", " ") for name in next(iter(rows.values()), ()))] for rows in (scores, scores.by_label)
+    )
+    comparison = _comparison(shown, scores)
+    return ReportTable(comparison, scored_on(scores), head, score_rows(scores), label_head, label_rows(scores))
 
 
 def _comparison(shown: Shown, scores: Scores) -> str:

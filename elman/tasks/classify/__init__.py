@@ -16,5 +16,5 @@ _functions = TaskFunctions(
 )
 fit = _functions.fit(ClassifyFitOptions)
 evaluate = _functions.evaluate()
-predict = _functions.predict()
+predict = _functions.predict(has_labels=True)
 load = _functions.load()

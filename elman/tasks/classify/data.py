@@ -1,14 +1,14 @@
 """Reading of texts with labels."""
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from elman.data.examples import Example, usable
 from elman.data.tables import Source, is_table, rows
-from elman.data.validation import label_of, text_of
+from elman.data.validation import is_list, label_of, text_of
 from elman.errors import BadInput
 from elman.io.files import text_lines, without_end
 from elman.tasks.classify.options import ClassifyOptions
@@ -17,14 +17,15 @@ NUMBER_PATTERN = re.compile(r"\s*[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?\s*$")
 TEXT_SUFFIXES = ("", ".txt", ".text")  # for these the label is the stem of a file, else the suffix
 
 
-def read_pairs(texts: Sequence[Any], labels: Sequence[Any], *, skip_bad: bool) -> Iterator[Example]:
+def read_pairs(texts: Sequence[Any], labels: Sequence[Any], options: ClassifyOptions) -> Iterator[Example]:
     """Read N texts and N labels.
 
     Raises:
         BadInput: for an unusable text or label, without `skip_bad`.
     """
     rows = enumerate(zip(texts, labels, strict=True), 1)
-    return usable((partial(from_row, *pair, f"text {i}") for i, pair in rows), skip_bad, "classify")
+    readers = (partial(from_row, *pair, f"text {i}", options) for i, pair in rows)
+    return usable(readers, options.skip_bad, "classify")
 
 
 def read(paths: Sequence[Source], options: ClassifyOptions) -> Iterator[Example]:
@@ -33,18 +34,37 @@ def read(paths: Sequence[Source], options: ClassifyOptions) -> Iterator[Example]
     Raises:
         BadInput: for unreadable files; for a missing text or label, without `skip_bad`.
     """
-    readers = (partial(from_row, *row) for path in paths for row in _read_rows(path, options))
+    readers = (partial(from_row, *row, options) for path in paths for row in _read_rows(path, options))
     return usable(readers, options.skip_bad, ", ".join(map(str, paths)))
 
 
-def from_row(text: Any, label: Any, name: str) -> Example:
-    """Make an example of a text and its label.
+def from_row(text: Any, label: Any, name: str, options: ClassifyOptions) -> Example:
+    """Make an example of a text and its label, or with `multi_label` its labels, a tuple.
 
     Raises:
         BadInput: for a missing text or label.
     """
     text = text_of(text, name)
-    return Example(text, label_of(label, name), name=name)
+    target = labels_of(label, name, options.separator) if options.multi_label else label_of(label, name)
+    return Example(text, target, name=name)
+
+
+def labels_of(value: Any, where: str, separator: str) -> tuple[str, ...]:
+    """Return the labels of a text in order: of a list, or of a text with separators; none for a missing value.
+
+    Raises:
+        BadInput: for a label in a list that is none.
+
+    >>> labels_of("b, a,,b", "row 1", ","), labels_of(["a"], "row 1", ","), labels_of(None, "row 1", ",")
+    (('a', 'b'), ('a',), ())
+    """
+    if value is None or (isinstance(value, float) and value != value):
+        return ()
+    if isinstance(value, str):
+        values: Iterable[Any] = filter(None, map(str.strip, value.split(separator)))
+    else:
+        values = value if is_list(value) or isinstance(value, set | frozenset) else [value]
+    return tuple(sorted({label_of(label, where) for label in values}))
 
 
 def read_inputs(path: Path, options: ClassifyOptions) -> Iterator[Example]:

@@ -5,6 +5,7 @@ from torch import Tensor, nn
 
 from elman.data.words import GRAMS, WORD
 from elman.tasks.classify.model import TextClassifier
+from elman.tasks.classify.multi_label import THRESHOLD
 from elman.tasks.export_part import BATCH, STEPS, Exportable, ExportPart, TensorSpec
 from elman.tasks.task import Loaded
 
@@ -56,4 +57,5 @@ def export(loaded: Loaded) -> Exportable:
         "gram_sizes": GRAMS,
         "gram_hash": "crc32 of the n-gram of <word> in UTF-8, modulo pieces",
     }
-    return Exportable([part], {"labels": codec.labels, **encoding})
+    several = {"multi_label": True, "threshold": THRESHOLD} if codec.multi_label else {}
+    return Exportable([part], {"labels": codec.labels, **encoding, **several})

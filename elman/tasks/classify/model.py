@@ -1,10 +1,11 @@
 """A bidirectional recurrent network that classifies texts."""
 
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import cross_entropy, dropout, embedding
+from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy, dropout, embedding
 
 from elman.data.words import UNKNOWN
 from elman.tasks.recurrent_layers import stack, title
@@ -19,7 +20,7 @@ class Texts(NamedTuple):
         spelling: the index of each word's spelling, (T, B).
         grams: character n-gram numbers of all spellings, concatenated, (M,).
         begins: where the n-grams of each spelling begin, (N,).
-        labels: label numbers, (B,).
+        labels: label numbers, (B,); with several labels for each text, which it has, 0 or 1, (B, K).
     """
 
     words: Tensor
@@ -49,6 +50,9 @@ class TextClassifier(nn.Module):
         word_dropout: probability in training that a word is masked, but not its character n-grams.
         smoothing: label smoothing.
         bptt: truncated BPTT: steps of the gradient; 0: all steps.
+        multi_label: whether a text may have several labels; then each has a probability of its own.
+        class_weights: weight of each label in the loss of training, (K,); none: all alike. Of several labels for each
+            text, it is that of texts with the label; texts without it make up for the difference.
     """
 
     def __init__(
@@ -64,6 +68,8 @@ class TextClassifier(nn.Module):
         word_dropout: float = 0.0,
         smoothing: float = 0.0,
         bptt: int = 0,
+        multi_label: bool = False,
+        class_weights: Sequence[float] = (),
     ) -> None:
         super().__init__()
         self.words, self.pieces = nn.Embedding(vocabulary + 1, embed), nn.EmbeddingBag(pieces, embed)
@@ -72,6 +78,7 @@ class TextClassifier(nn.Module):
         self.recurrent = stack(embed, hidden, layers, cell, dropout, bptt, bidirectional=True)
         self.dropout, self.word_dropout, self.smoothing = dropout, word_dropout, smoothing
         self.output = nn.Linear(2 * self.recurrent.output_size, labels)
+        self.multi_label, self.class_weights = multi_label, tuple(class_weights)
         self.title = title(cell, layers, hidden, bidirectional=True)
 
     def forward(self, batch: Texts) -> Tensor:
@@ -93,7 +100,29 @@ class TextClassifier(nn.Module):
         return logits
 
     def loss(self, batch: Texts, state: Any = None) -> tuple[Tensor, int, Any]:
-        """Return the cross-entropy in nats summed over a batch, the batch size, and no state."""
-        smoothing = self.smoothing if self.training else 0.0
-        nats = cross_entropy(self(batch), batch.labels, reduction="sum", label_smoothing=smoothing)
-        return nats, len(batch.labels), None
+        """Return the cross-entropy in nats summed over a batch, the batch size, and no state.
+
+        With several labels for each text it is the sum of their binary cross-entropies. Smoothing and class weights are
+        those of training alone.
+        """
+        logits, labels = self(batch), batch.labels
+        smoothing, class_weights = (self.smoothing, self.class_weights) if self.training else (0.0, ())
+        weights = logits.new_tensor(class_weights) if class_weights else None
+        if self.multi_label:
+            nats = _binary_cross_entropy(logits, labels, weights, smoothing)
+        else:
+            nats = cross_entropy(logits, labels, weights, reduction="sum", label_smoothing=smoothing)
+        return nats, len(labels), None
+
+
+def _binary_cross_entropy(logits: Tensor, labels: Tensor, weights: Tensor | None, smoothing: float) -> Tensor:
+    """Return the sum of the binary cross-entropies of labels (B, K), with the weight of texts that have each, (K,).
+
+    By "balanced", a text with a label has the weight w = N / (2 n) if n of N texts have it. Then that of a text without
+    it, N / (2 (N - n)), is 1 / (2 - 1 / w).
+    """
+    if weights is not None:
+        rest = 1 / (2 - 1 / weights).clamp(min=1e-6)
+        weights = torch.where(labels > 0.5, weights, rest)
+    targets = labels * (1 - smoothing) + smoothing / 2
+    return binary_cross_entropy_with_logits(logits, targets, weights, reduction="sum")

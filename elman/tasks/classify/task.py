@@ -2,27 +2,33 @@
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from functools import cached_property, partial
+from dataclasses import dataclass, field
+from functools import cached_property
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from typing_extensions import override
 
+from elman.baselines import linear
 from elman.data.disk_list import spread
 from elman.data.examples import Example, is_files
+from elman.data.parts import ExampleStore
 from elman.data.row_stream import RowReader
 from elman.data.tables import TABLES, json_keys, sources, table_columns
 from elman.data.validation import is_table, listed, sides
 from elman.data.words import encode_words, grams, padded, split_words, vocabulary_of, word_ids
 from elman.errors import BadInput
+from elman.io.run_folder import Run
 from elman.io.schema import Size
+from elman.io.terminal import note
 from elman.tasks.classification import (
     CONFUSION,
     ClassificationCodec,
+    balanced_weights,
     classification_metrics,
     fit_labels,
     fit_logistic,
@@ -31,12 +37,14 @@ from elman.tasks.classification import (
     target,
 )
 from elman.tasks.classify import data as texts
+from elman.tasks.classify import multi_label
 from elman.tasks.classify.export import export
 from elman.tasks.classify.model import TextClassifier, Texts
 from elman.tasks.classify.options import ClassifyOptions
 from elman.tasks.codec import NO_LABEL
-from elman.tasks.supervised import Baseline, SupervisedTask, describe_text
+from elman.tasks.supervised import Baseline, Evaluation, Numbers, Plot, SupervisedTask, describe_text, random_split
 from elman.tasks.task import Loaded
+from elman.tasks.word_vectors import initialize, with_embed
 
 MIN_TEXTS = 100  # with fewer texts, the baseline also uses terms that occur once
 MAX_TEXTS = 100_000  # for the baseline
@@ -52,21 +60,25 @@ class ClassifyCodec(ClassificationCodec):
         words: the vocabulary.
         pieces: size of the hash table of character n-grams.
         terms: words and word pairs of the baseline, with their inverse document frequencies.
+        multi_label: whether a text may have several labels; a prediction has a probability of each for itself.
+        class_weights: weight of each label in the loss of training; none: all alike.
     """
 
     words: list[str]
     pieces: Size
     terms: dict[str, float]
+    multi_label: bool = False
+    class_weights: list[float] = field(default_factory=list)
 
     @classmethod
     @override
     def fit(cls, train: Sequence[Example], options: ClassifyOptions) -> "ClassifyCodec":
-        labels, counts, baseline_indices = set[Any](), Counter[str](), set(spread(range(len(train)), MAX_TEXTS))
+        labels, counts, baseline_indices = Counter[Any](), Counter[str](), set(spread(range(len(train)), MAX_TEXTS))
 
         def counted() -> Iterator[str]:
             """Yield the texts of the baseline, and count the words and labels of all texts."""
             for i, example in enumerate(train):
-                labels.add(example.target)
+                labels.update(_labels_of(example))
                 counts.update(_words(example.input))
                 if i in baseline_indices:
                     yield example.input
@@ -74,13 +86,21 @@ class ClassifyCodec(ClassificationCodec):
 
         tfidf = _tfidf(min_df=2 if len(train) >= MIN_TEXTS else 1).fit(counted())
         idf = dict(zip(tfidf.get_feature_names_out().tolist(), tfidf.idf_.tolist(), strict=True))
-        return cls(fit_labels("classify", labels), vocabulary_of(counts), options.pieces, idf)
+        names, weights = fit_labels("classify", labels), list[float]()
+        if options.class_weight and options.multi_label:
+            N = len(train)
+            weights = [balanced_weights([labels[name], N - labels[name]], N)[0] for name in names]
+        elif options.class_weight:
+            weights = balanced_weights([labels[name] for name in names], len(train))
+        return cls(names, vocabulary_of(counts), options.pieces, idf, options.multi_label, weights)
 
     @override
     def model_args(self, options: ClassifyOptions) -> dict[str, Any]:
         names = ("cell", "embed", "hidden", "layers", "dropout", "word_dropout", "smoothing", "bptt")
         sizes = {"vocabulary": len(self.words), "pieces": self.pieces, "labels": len(self.labels)}
-        return sizes | {name: getattr(options, name) for name in names}
+        later = {"multi_label": self.multi_label, "class_weights": self.class_weights}
+        values = {name: getattr(options, name) for name in names}
+        return sizes | values | {name: value for name, value in later.items() if value}  # earlier runs have none
 
     @cached_property
     def number(self) -> dict[str, int]:
@@ -96,9 +116,11 @@ class ClassifyCodec(ClassificationCodec):
 
     @override
     def encode(self, example: Example) -> tuple[Any, int]:
-        """Return word numbers, the words, the size of the hash table, and the label number."""
+        """Return word numbers, the words, the size of the hash table, and the label number or a mask of labels."""
         tokens = _words(example.input) or [""]
-        label = self.label.get(example.target, NO_LABEL)
+        label: Any = self.label.get(example.target, NO_LABEL)
+        if self.multi_label:
+            [label] = multi_label.has_labels(self, [example.target or ()])
         return (encode_words(tokens, self.number), " ".join(tokens), self.pieces, label), len(tokens)
 
     @override
@@ -111,11 +133,39 @@ class ClassifyCodec(ClassificationCodec):
         begins = np.cumsum([0, *map(len, spellings[:-1])])
         arrays = (padded(known), padded(spelling_of), np.concatenate(spellings), begins)
         all_words, all_spelling, all_grams, starts = map(torch.from_numpy, arrays)
-        return Texts(all_words, lengths, all_spelling, all_grams, starts, torch.tensor(labels))
+        return Texts(all_words, lengths, all_spelling, all_grams, starts, torch.from_numpy(np.stack(labels)))
 
     @override
     def predict(self, model: Any, batch: Any) -> list[Any]:
-        return list(model(batch).cpu().double().softmax(1).numpy())
+        logits = model(batch).cpu().double()
+        return list(multi_label.sigmoid(logits) if self.multi_label else logits.softmax(1).numpy())
+
+    @override
+    def of_linear(self, layers: linear.Layers, features: Any) -> NDArray[Any]:
+        if self.multi_label:
+            return multi_label.sigmoid(linear.logits(layers, features))
+        return super().of_linear(layers, features)
+
+    @override
+    def check_targets(self, examples: Sequence[Example]) -> None:
+        """Raise an error if a label is not known; with several labels for each text, if none is, else print them."""
+        if not self.multi_label:
+            super().check_targets(examples)
+            return
+        counts = Counter(label for example in examples for label in example.target)
+        unknown = [label for label in counts if label not in self.label]
+        if unknown and len(unknown) == len(counts):
+            expected = f"labels of the training data, {listed(self.labels)}"
+            raise BadInput(f"{examples[0].name}: expected {expected}; got {listed(unknown)}")
+        if unknown:
+            count = sum(counts[label] for label in unknown)
+            note(f"{count:,} labels of texts are not in the training part and count as errors: {listed(unknown)}")
+
+    @override
+    def to_row(self, prediction: Any) -> dict[str, Any]:
+        if self.multi_label:
+            return self.top(prediction, int((prediction >= multi_label.THRESHOLD).sum()))
+        return super().to_row(prediction)
 
     def features(self, examples: Sequence[Example]) -> Any:
         """Return TF-IDF features of words and word pairs."""
@@ -132,7 +182,8 @@ def read(data: Any, options: ClassifyOptions) -> Iterable[Example]:
         raise BadInput("classify: expected DATA: a table, or a file for each label; got none")
     if is_files(data) or is_table(data):
         return texts.read(sources(data), options)
-    return texts.read_pairs(*sides("classify", data, "texts", "labels"), skip_bad=options.skip_bad)
+    many, labels = sides("classify", data, "texts", "labels")
+    return texts.read_pairs(many, labels, options)
 
 
 def parse_input(value: Any, options: ClassifyOptions) -> Example:
@@ -164,13 +215,51 @@ def check_lines(lines: Sequence[str], loaded: Loaded) -> None:
 def fit_baselines(
     codec: ClassifyCodec, train: Sequence[Example], options: ClassifyOptions, seed: int
 ) -> list[Baseline]:
-    """Fit a logistic regression on TF-IDF features of words and word pairs."""
-    return [fit_logistic("TF-IDF and logistic regression", codec, train, C, "texts")]
+    """Fit a logistic regression on TF-IDF features of words and word pairs, or one for each of several labels."""
+    fit = multi_label.fit_one_vs_rest if codec.multi_label else fit_logistic
+    return [fit("TF-IDF and logistic regression", codec, train, C, "texts", options.class_weight)]
 
 
 def load_baselines(codec: ClassifyCodec, tensors: Mapping[str, torch.Tensor]) -> list[Baseline]:
     """Load the baselines from their tensors."""
     return load_feedforward(codec, tensors, inputs=len(codec.terms))
+
+
+def metrics(codec: ClassifyCodec, predictions: Sequence[Any], targets: Sequence[Any]) -> dict[str, float]:
+    """Return the metrics of labels, or of several labels for each text."""
+    if codec.multi_label:
+        return multi_label.metrics(codec, predictions, targets)
+    return classification_metrics(codec, predictions, targets, "nats_per_text")
+
+
+def metrics_of_labels(
+    codec: ClassifyCodec, predictions: Sequence[Any], targets: Sequence[Any]
+) -> dict[str, dict[str, float]]:
+    """Return the metrics of each label, if a text may have several."""
+    return multi_label.metrics_of_labels(codec, predictions, targets) if codec.multi_label else {}
+
+
+def plot_confusion(evaluation: Evaluation, path: Path) -> None:
+    """Plot the confusion matrix, if a text has one label."""
+    if not evaluation.codec.multi_label:
+        CONFUSION.draw(evaluation, path)
+
+
+class ClassifyTask(SupervisedTask):
+    """Texts to labels, whose split and score depend on whether a text may have several."""
+
+    @override
+    def draw_split(self, examples: ExampleStore, options: ClassifyOptions, seed: int, parts: Sequence[str]) -> Numbers:
+        split = random_split if options.multi_label else stratified_split
+        return split(self, examples, seed, parts)
+
+    @override
+    def score_of(self, run: Run) -> str:
+        return "micro_f1" if run.config["model"].get("multi_label") else self.score
+
+
+def _labels_of(example: Example) -> tuple[Any, ...]:
+    return example.target if isinstance(example.target, tuple) else (example.target,)
 
 
 def _words(text: str) -> list[str]:
@@ -189,15 +278,17 @@ def _terms(text: str) -> list[str]:
     return tokens + [" ".join(pair) for pair in pairwise(tokens)]
 
 
-TASK = SupervisedTask(
+TASK = ClassifyTask(
     name="classify",
     description="a text classifier",
     options=ClassifyOptions,
     read=read,
+    resolve=lambda data, options, tell: (with_embed(options), data),
+    initialize=initialize,
     rows=RowReader(
         columns=lambda options: {"--text": options.text, "--label": options.label},
         to_example=texts.from_row,
-        labels=lambda example: (example.target,),
+        labels=_labels_of,
     ),
     parse_input=parse_input,
     read_texts=read_texts,
@@ -208,13 +299,13 @@ TASK = SupervisedTask(
     unit="texts",
     loss="nats_per_text",
     score="accuracy",
-    metrics=partial(classification_metrics, loss="nats_per_text"),
-    split=stratified_split,
+    metrics=metrics,
+    label_metrics=metrics_of_labels,
     label=target,
     fit_baselines=fit_baselines,
     load_baselines=load_baselines,
     export=export,
-    plots=(CONFUSION,),
+    plots=(Plot(CONFUSION.file, CONFUSION.caption, plot_confusion),),
     accepts_texts=True,
     next_step='to use it: elman predict {run} "a text"',
 )

@@ -18,5 +18,5 @@ _functions = TaskFunctions(
 )
 fit = _functions.fit(ImageFitOptions)
 evaluate = _functions.evaluate()
-predict = _functions.predict()
+predict = _functions.predict(has_labels=True)
 load = _functions.load()

@@ -21,5 +21,5 @@ _functions = TaskFunctions(
 )
 fit = _functions.fit(SeriesFitOptions)
 evaluate = _functions.evaluate()
-predict = _functions.predict()
+predict = _functions.predict(has_labels=True)
 load = _functions.load()

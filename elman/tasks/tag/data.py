@@ -64,7 +64,7 @@ def _from_words(name: str, words: Any, labels: Any) -> Example:
     return Example(to_words(words, where), [label_of(label, where) for label in labels], name=name)
 
 
-def from_row(words: Any, labels: Any, name: str) -> Example:
+def from_row(words: Any, labels: Any, name: str, options: TagOptions) -> Example:
     """Make an example of a list of words and a list of their labels.
 
     Raises:

@@ -25,7 +25,7 @@ class ExportedTagger(nn.Module):
 
 
 def export(loaded: Loaded) -> Exportable:
-    """Return the model, the labels, and the vocabularies of words and characters."""
+    """Return the model, the labels, the vocabularies of words and characters, and the scores of a CRF."""
     model, codec = loaded.model, loaded.codec
     words = TensorSpec(
         name="words", shape=(STEPS, BATCH), dtype=torch.int64, high=len(codec.words) + 1, about="number of each word"
@@ -49,11 +49,12 @@ def export(loaded: Loaded) -> Exportable:
     )
     part = ExportPart(
         name="model",
-        about="maps sentences to the logits of the labels of each word",
+        about="maps sentences to the logits of the labels of each word; with a CRF, its emissions",
         module=ExportedTagger(model),
         inputs=(words, characters, counts, lengths),
         outputs=(TensorSpec(name="logits", shape=(STEPS, BATCH, len(codec.labels)), about="of each label"),),
         not_layers="recurrent layers over the characters of each word",
     )
     vocabularies = {"words": codec.words, "characters": codec.characters}
-    return Exportable([part], {"labels": codec.labels, "word_pattern": WORD.pattern, **vocabularies})
+    crf = {} if model.crf is None else {"crf": {name: p.tolist() for name, p in model.crf.named_parameters()}}
+    return Exportable([part], {"labels": codec.labels, "word_pattern": WORD.pattern, **vocabularies, **crf})

@@ -1,5 +1,6 @@
 """A bidirectional recurrent network that labels the words of a sentence."""
 
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -7,6 +8,7 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, dropout, embedding
 
 from elman.data.words import UNKNOWN
+from elman.decoding.crf import LinearChain
 from elman.tasks.codec import NO_LABEL
 from elman.tasks.recurrent_layers import stack, title
 
@@ -32,7 +34,7 @@ class Sentences(NamedTuple):
 
 
 class Tagger(nn.Module):
-    """Bidirectional recurrent layers over words, and a linear output for each word.
+    """Bidirectional recurrent layers over words, and a linear output for each word; with a CRF, over a sentence.
 
     A word is its embedding and the final states of a bidirectional recurrent layer over its characters.
 
@@ -49,6 +51,8 @@ class Tagger(nn.Module):
             between recurrent layers and before the output.
         word_dropout: probability in training that a word is masked, but not its characters.
         bptt: truncated BPTT: words of the gradient; 0: all words.
+        class_weights: weight of each label in the loss of training, (K,); none: all alike.
+        crf: whether the outputs are the emissions of a conditional random field over the labels of a sentence.
     """
 
     def __init__(
@@ -64,6 +68,8 @@ class Tagger(nn.Module):
         dropout: float = 0.0,
         word_dropout: float = 0.0,
         bptt: int = 0,
+        class_weights: Sequence[float] = (),
+        crf: bool = False,
     ) -> None:
         super().__init__()
         self.words, self.characters = nn.Embedding(vocabulary + 1, embed), nn.Embedding(alphabet + 1, characters)
@@ -73,11 +79,12 @@ class Tagger(nn.Module):
         width = embed + self.speller.output_size
         self.recurrent = stack(width, hidden, layers, cell, dropout, bptt, bidirectional=True)
         self.output = nn.Linear(self.recurrent.output_size, labels)
-        self.dropout, self.word_dropout = dropout, word_dropout
-        self.title = title(cell, layers, hidden, bidirectional=True)
+        self.crf = LinearChain(labels) if crf else None
+        self.dropout, self.word_dropout, self.class_weights = dropout, word_dropout, tuple(class_weights)
+        self.title = title(cell, layers, hidden, bidirectional=True) + (", CRF" if crf else "")
 
     def forward(self, batch: Sentences) -> Tensor:
-        """Return the logits of every label for every word, (T, B, K)."""
+        """Return the logits of every label for every word, (T, B, K); with a CRF, its emissions."""
         words = batch.words
         if self.training:
             words = words.masked_fill(torch.rand(words.shape, device=words.device) < self.word_dropout, UNKNOWN)
@@ -100,7 +107,22 @@ class Tagger(nn.Module):
         return logits
 
     def loss(self, batch: Sentences, state: Any = None) -> tuple[Tensor, int, Any]:
-        """Return the cross-entropy in nats summed over a batch, the number of words, and no state."""
-        logits, labels = self(batch).flatten(0, 1), batch.labels.flatten()
-        nats = cross_entropy(logits, labels, ignore_index=NO_LABEL, reduction="sum")
+        """Return -log p(labels) in nats summed over a batch, the number of words, and no state."""
+        logits, labels = self(batch), batch.labels
+        if self.crf is None:
+            weights = logits.new_tensor(self.class_weights) if self.class_weights and self.training else None
+            flat = logits.flatten(0, 1), labels.flatten()
+            nats = cross_entropy(*flat, weights, ignore_index=NO_LABEL, reduction="sum")
+        else:
+            nats = self.crf(logits, batch.lengths, labels).sum()
         return nats, int((labels != NO_LABEL).sum()), None
+
+    def decode(self, batch: Sentences) -> tuple[Tensor, Tensor]:
+        """Return the probability of every label for every word, (T, B, K), and the numbers of the labels, (T, B).
+
+        With a CRF, these are the marginals, and the most probable sequence of labels. They are on the CPU, in float64.
+        """
+        logits = self(batch).cpu().double()
+        if self.crf is not None:
+            return self.crf.decode(logits, batch.lengths.cpu())
+        return logits.softmax(2), logits.argmax(2)

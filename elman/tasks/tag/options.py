@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from elman import options as shared
 from elman.options import Share, Whole
@@ -18,6 +18,7 @@ begins with "# newdoc" or "-DOCSTART-", is never divided by a split. With --stre
 folders of them, with a list of words and a list of labels in each row.
 """
 PATIENCE = 3
+EMBED = 128
 TRAINING: dict[str, Any] = {"lr": 4e-3}
 SPACE = {
     "lr": "1e-3..1e-2:log", "hidden": "64,128,256", "embed": "64,128,256", "characters": "32,64,128",
@@ -44,10 +45,23 @@ class TagOptions(SupervisedOptions):
     encoding: shared.Encoding = "utf-8"
     stream: shared.Stream = False
     shuffle_rows: shared.ShuffleRows = 10_000
-    embed: Annotated[Whole, Field(ge=1, description="Size of the word embeddings.")] = 128
+    embed: Annotated[
+        Whole | None,
+        Field(ge=1, description="Size of the word embeddings."),
+        typer.Option(show_default=f"{EMBED}; with --vectors, that of the vectors"),
+    ] = None
+    vectors: shared.Vectors = None
     characters: Annotated[Whole, Field(ge=1, description="Size of the recurrent layer over characters.")] = 64
     dropout: shared.Dropout = 0.5
     word_dropout: Annotated[Share, Field(description="Word dropout: share of words masked in training.")] = 0.2
+    class_weight: shared.ClassWeight = None
+    crf: Annotated[
+        bool,
+        Field(description="Score the labels of a sentence together, by a conditional random field: names, spans."),
+        typer.Option("--crf"),
+    ] = False
+
+    _default_embed = model_validator(mode="before")(shared.default_embed(EMBED))
 
 
 class TagFitOptions(TrainingOptions, TagOptions):

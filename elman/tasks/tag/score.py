@@ -1,6 +1,7 @@
 """Scores of labels: spans of BIO labels."""
 
 import re
+from collections import Counter
 from collections.abc import Sequence
 
 _PART = re.compile(r"[BIESLUM]-.+$")  # of a span: begin, inside, end, last, middle; a single word is S or U
@@ -40,13 +41,37 @@ def span_scores(predicted: Sequence[Sequence[str]], expected: Sequence[Sequence[
     >>> span_scores([["B-PER", "O", "B-ORG"]], [["B-PER", "I-PER", "B-ORG"]])
     {'span_f1': 0.5, 'precision': 0.5, 'recall': 0.5}
     """
-    predicted_spans, expected_spans = (
-        {(n, *span) for n, sentence in enumerate(sentences) for span in spans(sentence)}
-        for sentences in (predicted, expected)
-    )
-    correct = len(predicted_spans & expected_spans)
+    counts = _counted(predicted, expected)
+    f1, precision, recall = _scores(*(count.total() for count in counts))
+    return {"span_f1": f1, "precision": precision, "recall": recall}
+
+
+def span_scores_by_type(
+    predicted: Sequence[Sequence[str]], expected: Sequence[Sequence[str]]
+) -> dict[str, dict[str, float]]:
+    """Return F1, precision, recall and the number of expected spans of each type, by type.
+
+    >>> span_scores_by_type([["B-PER", "O", "B-ORG"]], [["B-PER", "I-PER", "B-ORG"]])["ORG"]
+    {'f1': 1.0, 'precision': 1.0, 'recall': 1.0, 'spans': 1}
+    """
+    counts = _counted(predicted, expected)
     return {
-        "span_f1": 2 * correct / max(len(predicted_spans) + len(expected_spans), 1),
-        "precision": correct / max(len(predicted_spans), 1),
-        "recall": correct / max(len(expected_spans), 1),
+        kind: dict(zip(("f1", "precision", "recall"), _scores(*(count[kind] for count in counts)), strict=True))
+        | {"spans": counts[2][kind]}
+        for kind in sorted(counts[1] | counts[2])
     }
+
+
+def _counted(predicted: Sequence[Sequence[str]], expected: Sequence[Sequence[str]]) -> tuple[Counter[str], ...]:
+    """Return how many spans of each type are in both, are predicted, and are expected."""
+    correct, of_predicted, of_expected = Counter[str](), Counter[str](), Counter[str]()
+    for labels, right in zip(predicted, expected, strict=True):
+        both = spans(labels), spans(right)
+        for counter, chosen in zip((correct, of_predicted, of_expected), (both[0] & both[1], *both), strict=True):
+            counter.update(kind for _, _, kind in chosen)
+    return correct, of_predicted, of_expected
+
+
+def _scores(correct: int, predicted: int, expected: int) -> tuple[float, float, float]:
+    """Return F1, precision and recall."""
+    return 2 * correct / max(predicted + expected, 1), correct / max(predicted, 1), correct / max(expected, 1)

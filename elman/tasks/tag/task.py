@@ -2,11 +2,11 @@
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import chain
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -22,6 +22,7 @@ from elman.data.validation import is_list, quoted
 from elman.data.words import distinct, encode_words, padded, split_words, vocabulary_of, word_ids
 from elman.errors import BadInput
 from elman.io.terminal import note
+from elman.tasks.classification import balanced_weights
 from elman.tasks.codec import NO_LABEL, LabelCodec
 from elman.tasks.plots import confusion_plot
 from elman.tasks.supervised import Baseline, Numbers, SupervisedTask
@@ -29,37 +30,68 @@ from elman.tasks.tag import data as sentences
 from elman.tasks.tag.export import export
 from elman.tasks.tag.model import Sentences, Tagger
 from elman.tasks.tag.options import TagOptions
-from elman.tasks.tag.score import is_bio, span_scores
+from elman.tasks.tag.score import is_bio, span_scores, span_scores_by_type
 from elman.tasks.task import Loaded
+from elman.tasks.word_vectors import initialize, with_embed
 
 MIN_LINES = 3  # of standard input, for words with their labels in columns to be recognized
 
 
+class TagPrediction(NamedTuple):
+    """The labels of a sentence.
+
+    probabilities: of each label at each word, (T, K).
+    numbers: of the labels, (T,). With a CRF, these are most probable together, not each at its word.
+    """
+
+    probabilities: NDArray[np.float64]
+    numbers: NDArray[np.int64]
+
+    @classmethod
+    def of(cls, probabilities: NDArray[np.float64]) -> "TagPrediction":
+        """Return the most probable label of each word."""
+        return cls(probabilities, probabilities.argmax(1))
+
+
 @dataclass(frozen=True)
 class TagCodec(LabelCodec):
-    """Labels, lower-case words, and characters. A prediction is the probabilities of the labels, (T, K)."""
+    """Labels, lower-case words, and characters. A prediction is a `TagPrediction`.
+
+    Attributes:
+        labels: in order.
+        words: the vocabulary.
+        characters: the alphabet.
+        class_weights: weight of each label in the loss of training; none: all alike.
+    """
 
     words: list[str]
     characters: list[str]
+    class_weights: list[float] = field(default_factory=list)
 
     @classmethod
     @override
     def fit(cls, train: Sequence[Example], options: TagOptions) -> "TagCodec":
-        label_set, words, characters = set[str](), Counter[str](), Counter[str]()
+        if options.crf and options.class_weight:
+            raise BadInput("--class-weight: expected no --crf, whose loss is of all labels together; leave one out")
+        label_counts, words, characters = Counter[str](), Counter[str](), Counter[str]()
         for example in train:
-            label_set.update(example.target)
+            label_counts.update(example.target)
             words.update(map(str.lower, example.input))
             characters.update(chain.from_iterable(example.input))
-        labels = sorted(label_set)
+        labels = sorted(label_counts)
         if len(labels) < 2:
             raise BadInput(f"tag: expected at least two different labels in the training part, got one, {labels[0]!r}")
-        return cls(labels, vocabulary_of(words), vocabulary_of(characters))
+        counts = [label_counts[label] for label in labels]
+        weights = balanced_weights(counts, sum(counts)) if options.class_weight else []
+        return cls(labels, vocabulary_of(words), vocabulary_of(characters), weights)
 
     @override
     def model_args(self, options: TagOptions) -> dict[str, Any]:
         sizes = {"vocabulary": len(self.words), "alphabet": len(self.characters), "labels": len(self.labels)}
         names = ("cell", "embed", "characters", "hidden", "layers", "dropout", "word_dropout", "bptt")
-        return sizes | {name: getattr(options, name) for name in names}
+        later = {"crf": options.crf, "class_weights": self.class_weights}  # runs of earlier versions have none
+        values = {name: getattr(options, name) for name in names}
+        return sizes | values | {name: value for name, value in later.items() if value}
 
     @cached_property
     def number(self) -> dict[str, int]:
@@ -94,8 +126,16 @@ class TagCodec(LabelCodec):
 
     @override
     def predict(self, model: Any, batch: Sentences) -> list[Any]:
-        P = model(batch).cpu().double().softmax(2).numpy()
-        return [P[:length, b] for b, length in enumerate(batch.lengths.tolist())]
+        P, numbers = (values.numpy() for values in model.decode(batch))
+        return [TagPrediction(P[:T, b], numbers[:T, b]) for b, T in enumerate(batch.lengths.tolist())]
+
+    @override
+    def probabilities(self, prediction: TagPrediction) -> NDArray[np.float64]:
+        return prediction.probabilities
+
+    @override
+    def best(self, prediction: TagPrediction) -> NDArray[np.int64]:
+        return prediction.numbers
 
     @override
     def check_targets(self, examples: Sequence[Example]) -> None:
@@ -111,8 +151,8 @@ class TagCodec(LabelCodec):
             note(f"{count:,} words have labels that are not in the training part and count as errors: {listed}")
 
     def best_labels(self, prediction: Any) -> list[str]:
-        """Return the most probable label of each word."""
-        return [self.labels[best] for best in prediction.argmax(1)]
+        """Return the label of each word."""
+        return [self.labels[number] for number in prediction.numbers]
 
     @override
     def to_row(self, prediction: Any) -> dict[str, Any]:
@@ -121,8 +161,17 @@ class TagCodec(LabelCodec):
     @override
     def to_rows(self, number: int, name: str, example: Example, prediction: Any) -> Iterator[dict[str, Any]]:
         """Return a row for each word."""
-        for word, label, P in zip(example.input, self.best_labels(prediction), prediction, strict=True):
-            yield {"sentence": number, "word": word, "label": label, "probability": round(float(P.max()), 4)}
+        for word, label, P in zip(example.input, prediction.numbers, prediction.probabilities, strict=True):
+            probability = round(float(P[label]), 4)
+            yield {"sentence": number, "word": word, "label": self.labels[label], "probability": probability}
+
+    @override
+    def to_top_rows(
+        self, number: int, name: str, example: Example, prediction: Any, k: int
+    ) -> Iterator[dict[str, Any]]:
+        """Return a row for each word."""
+        for word, P in zip(example.input, prediction.probabilities, strict=True):
+            yield {"sentence": number, "word": word, **self.top(P, k)}
 
 
 def read(data: Any, options: TagOptions) -> Iterable[Example]:
@@ -178,13 +227,23 @@ def metrics(codec: TagCodec, predictions: Sequence[Any], targets: Sequence[Any])
 
     Words with unknown labels count as errors.
     """
-    P, y = np.concatenate(predictions), codec.label_numbers(chain.from_iterable(targets))
+    P, best = map(np.concatenate, zip(*predictions, strict=True))
+    y = codec.label_numbers(chain.from_iterable(targets))
     known = y != NO_LABEL
-    scores = {"accuracy": float((P.argmax(1) == y).mean())}
+    scores = {"accuracy": float((best == y).mean())}
     if is_bio(codec.labels):
         scores |= span_scores([codec.best_labels(prediction) for prediction in predictions], targets)
     nats = -np.log(np.maximum(P[known, y[known]], 1e-12))
     return scores | {"nats_per_word": float(nats.mean()) if len(nats) else float("nan")}
+
+
+def metrics_of_types(
+    codec: TagCodec, predictions: Sequence[Any], targets: Sequence[Any]
+) -> dict[str, dict[str, float]]:
+    """Return F1, precision, recall and the number of the spans of each type, for BIO labels."""
+    if not is_bio(codec.labels):
+        return {}
+    return span_scores_by_type([codec.best_labels(prediction) for prediction in predictions], targets)
 
 
 def fit_baselines(codec: TagCodec, train: Sequence[Example], options: TagOptions, seed: int) -> list[Baseline]:
@@ -232,7 +291,7 @@ class MostFrequentTag(Baseline):
         for example in examples:
             numbers = self._codec.word_numbers(example.input).tolist()
             counts = np.stack([self._of_word.get(word, self._prior) for word in numbers])
-            predictions.append(counts / counts.sum(1, keepdims=True))
+            predictions.append(TagPrediction.of(counts / counts.sum(1, keepdims=True)))
         return predictions
 
     @override
@@ -245,6 +304,8 @@ TASK = SupervisedTask(
     description="a tagger",
     options=TagOptions,
     read=read,
+    resolve=lambda data, options, tell: (with_embed(options), data),
+    initialize=initialize,
     rows=RowReader(
         columns=lambda options: {"--words": options.words or "words", "--column": options.column or "labels"},
         to_example=sentences.from_row,
@@ -261,6 +322,7 @@ TASK = SupervisedTask(
     loss="nats_per_word",
     score="accuracy",
     metrics=metrics,
+    label_metrics=metrics_of_types,
     split=split,
     fit_baselines=fit_baselines,
     load_baselines=load_baselines,

@@ -54,7 +54,7 @@ def read(paths: Sequence[Path], options: TranslateOptions) -> Iterator[Example]:
     return usable(readers, options.skip_bad, ", ".join(map(str, paths)))
 
 
-def from_row(source: Any, target: Any, name: str) -> Example:
+def from_row(source: Any, target: Any, name: str, options: TranslateOptions) -> Example:
     """Make an example of a sentence and its translation.
 
     Raises:
