@@ -238,13 +238,13 @@ class SupervisedTask(Task):
         name = ", ".join(map(str, data)) if is_files(data) else in_python
         details = (codec, splits, options, seed)
         args = codec.model_args(options)
-        first_weights = self.first_weights(codec, options, run, tell)
+        first_weights = self.first_weights(codec, options, run or base, tell)
         return PreparedData(name, facts, args, summary, options, train, validation, saved, details, first_weights)
 
     def first_weights(
         self, codec: Codec, options: Any, run: Run | None, tell: Callable[[str], Any] | None
     ) -> Callable[[Any], None] | None:
-        """Return `PreparedData.initialize`; None for a run to resume, whose weights are in its checkpoint."""
+        """Return `PreparedData.initialize`; None if the weights are those of a run."""
         if self.initialize is None or run is not None:
             return None
         return self.initialize(codec, options, tell or (lambda line: None))
