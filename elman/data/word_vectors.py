@@ -33,7 +33,7 @@ OTHER_FORMATS = {
 Row = tuple[int, bytes, Any]  # its number in the file, from 1; the word; numbers, or the texts of numbers
 
 
-class Layout(NamedTuple):
+class VectorFormat(NamedTuple):
     """The form of a file.
 
     Attributes:
@@ -95,7 +95,7 @@ def _lower(word: bytes) -> bytes:
     return word.decode("utf-8", "replace").lower().encode()
 
 
-def _numbers(path: Path, layout: Layout, row: int, values: Any) -> NDArray[np.float32]:
+def _numbers(path: Path, layout: VectorFormat, row: int, values: Any) -> NDArray[np.float32]:
     """Return the numbers of a vector.
 
     Raises:
@@ -111,7 +111,7 @@ def _numbers(path: Path, layout: Layout, row: int, values: Any) -> NDArray[np.fl
     return vector
 
 
-def _where(path: Path, layout: Layout, row: int) -> str:
+def _where(path: Path, layout: VectorFormat, row: int) -> str:
     if layout.is_binary:
         return f"{path}: vector {row:,}"
     return f"{path}: line {row + (layout.vectors is not None):,}"
@@ -139,7 +139,7 @@ def _stream(path: Path) -> Iterator[IO[bytes]]:
             raise BadInput(f"{path}: expected {EXPECTED}, got a damaged gzip file: {error}") from None
 
 
-def _layout(path: Path) -> Layout:
+def _layout(path: Path) -> VectorFormat:
     """Find the form of a file by its first lines.
 
     Raises:
@@ -154,11 +154,11 @@ def _layout(path: Path) -> Layout:
         if size < 1 or not _are_numbers(fields[1:]):
             got = f"{first[:60].decode('utf-8', 'replace').strip()!r}" if fields else "none"
             raise BadInput(f"{path}: line 1: expected a word and its numbers, or the counts of both; got {got}")
-        layout = Layout(size, None, False)
+        layout = VectorFormat(size, None, False)
     else:
         total, size = (int(field[:20]) for field in fields)
         is_text = _are_numbers(second.split()[-size:]) if size <= MAX_SIZE else True
-        layout = Layout(size, total, not is_text and _looks_binary(second))
+        layout = VectorFormat(size, total, not is_text and _looks_binary(second))
     if not 1 <= layout.size <= MAX_SIZE or layout.vectors == 0:
         got = f"{layout.size:,}" if layout.vectors != 0 else "no vectors"
         raise BadInput(f"{path}: line 1: expected vectors of 1 to {MAX_SIZE:,} numbers, got {got}")
@@ -195,7 +195,7 @@ def _looks_binary(row: bytes) -> bool:
     return False
 
 
-def _text_rows(path: Path, file: IO[bytes], layout: Layout) -> Iterator[Row]:
+def _text_rows(path: Path, file: IO[bytes], layout: VectorFormat) -> Iterator[Row]:
     """Yield the rows of a text file. Blank lines are left out.
 
     Raises:
@@ -220,7 +220,7 @@ def _text_rows(path: Path, file: IO[bytes], layout: Layout) -> Iterator[Row]:
         raise BadInput(f"{path}: expected {layout.vectors:,} vectors, as line 1 says, got {rows:,}")
 
 
-def _binary_rows(path: Path, file: IO[bytes], layout: Layout) -> Iterator[Row]:
+def _binary_rows(path: Path, file: IO[bytes], layout: VectorFormat) -> Iterator[Row]:
     """Yield the rows of a binary file.
 
     Raises:
