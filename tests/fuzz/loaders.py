@@ -289,7 +289,7 @@ def use_baseline(path: Path) -> None:
     if task.name == "text":
         _baseline(run)
     else:
-        task._saved_baselines(task.load_codec(run), run)
+        task.saved_baselines(task.load_codec(run), run)
 
 
 def report_curves(path: Path) -> None:
