@@ -13,6 +13,17 @@ MAX_VALUES = 500  # that a model is fitted to, or 3 of its longest season
 MIN_SEASONS = 3
 
 
+def package() -> Any:
+    """Import the models of statsforecast, which takes seconds.
+
+    Raises:
+        MissingPackage: without statsforecast.
+    """
+    with needs("statsforecast", "--baselines"):
+        from statsforecast import models
+    return models
+
+
 def forecast(model: str, values: Values, horizon: int, seasons: Sequence[int], levels: Sequence[float]) -> Values:
     """Fit a model to a series, and forecast quantiles.
 
@@ -29,15 +40,13 @@ def forecast(model: str, values: Values, horizon: int, seasons: Sequence[int], l
     Raises:
         MissingPackage: without statsforecast.
     """
-    with needs("statsforecast", f"the baseline {model}"):
-        from statsforecast import models
     y = fill_gaps(values, seasons[0])
     fitting = [season for season in seasons if season > 1 and MIN_SEASONS * season <= len(y)]
     y = y[-max(MAX_VALUES, MIN_SEASONS * max(fitting, default=1)) :]
     season = fitting[0] if fitting else 1
     if model == "MSTL" and not fitting:
         model = "AutoETS"  # which MSTL has for what is left without its seasons
-    fitted: Any = getattr(models, model)(season_length=fitting if model == "MSTL" else season)
+    fitted: Any = getattr(package(), model)(season_length=fitting if model == "MSTL" else season)
     sides = {level: ("lo" if level < 0.5 else "hi", _interval(level)) for level in levels if level != 0.5}
     intervals = sorted({interval for _, interval in sides.values()})
     with warnings.catch_warnings():

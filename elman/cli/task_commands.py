@@ -102,14 +102,14 @@ def backtest(
     data: Data = None,
     out: Annotated[
         Path | None,
-        typer.Option(help="Folder for the forecasts and their plot.", metavar="FOLDER", show_default="RUN/backtest"),
+        typer.Option(help="New folder for the forecasts and their plot.", metavar="FOLDER", show_default="RUN/backtest"),
     ] = None,
     accelerator: shared.Accelerator = "auto",
     as_json: shared.AsJson = False,
     **how: Any,
 ) -> None:
     """Forecast from several cutoffs near the end of data, each from what is before it alone, and score that."""
-    from elman.io.files import check_no_link
+    from elman.io.files import check_new_folder, check_no_link
     from elman.report import as_json as report
     from elman.report import tables
 
@@ -117,9 +117,11 @@ def backtest(
     folder = out or run / "backtest"
     if out is None:
         check_no_link(folder)
+    else:
+        check_new_folder(folder, "--out ")
     task, loaded = _loaded(run, accelerator)
     result = task.backtest(reading(loaded, how), data or None, BacktestOptions(**options), tables.progress_console())
-    files, scores = result.save(folder), result.scores
+    files, scores = result.save(folder, overwrite=out is None), result.scores
     if as_json:
         details = {"margins": scores.margins, "scored": scores.counted, "files": files}
         print(report.text({"run": run, "task": task.name, "data": data, "scores": scores, **details}))

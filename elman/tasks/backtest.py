@@ -5,8 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from elman.errors import BadInput
-from elman.io.files import write_whole
+from elman.io.files import check_new_folder, write_whole
 from elman.report.rows import separated
 from elman.report.shown import Scores
 
@@ -28,21 +27,22 @@ class Backtest:
     forecasts: list[dict[str, Any]] = field(repr=False)
     draw: Callable[[Path], None] = field(repr=False)
 
-    def save(self, folder: str | Path) -> list[Path]:
+    def save(self, folder: str | Path, overwrite: bool = False) -> list[Path]:
         """Write the forecasts, forecasts.csv, and their plot, backtest.png.
 
         Args:
-            folder: the folder; it is created if it does not exist, and files of an earlier backtest are replaced.
+            folder: a new or empty folder.
+            overwrite: whether the folder may have files; those of an earlier backtest are replaced.
 
         Returns:
             The paths of the files.
 
         Raises:
-            BadInput: if `folder` is a file.
+            BadInput: if `folder` exists and is not an empty folder, unless `overwrite` is set.
         """
         path = Path(folder)
-        if path.exists() and not path.is_dir():
-            raise BadInput(f"--out {path}: expected a folder, got a file")
+        if not overwrite:
+            check_new_folder(path, "save ")
         path.mkdir(parents=True, exist_ok=True)
         write_whole(path / FORECASTS, "".join(separated(self.forecasts, ",")))
         self.draw(path / PICTURE)

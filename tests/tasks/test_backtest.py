@@ -2,6 +2,7 @@
 
 import csv
 import json
+import shutil
 from dataclasses import replace
 from datetime import datetime, timedelta
 from importlib.util import find_spec
@@ -20,7 +21,6 @@ from elman.errors import BadInput, MissingPackage
 from elman.tasks import bootstrap, forecast
 from elman.tasks.api import Trained
 from elman.tasks.backtest_options import BacktestOptions
-from elman.tasks.forecast.data import Series
 from elman.tasks.forecast.options import Sizes
 from elman.tasks.forecast.scores import Observed, forecast_scores
 from elman.tasks.forecast.windows import rolling_origins
@@ -167,9 +167,12 @@ def test_the_command(elman: Command, model: Trained, tmp_path: Path) -> None:
     rows = list(csv.DictReader((tmp_path / "out" / "forecasts.csv").read_text().splitlines()))
     assert [float(row["median"]) for row in rows] == [row["median"] for row in result.forecasts]
     assert {row["cutoff"] for row in rows} == {str(tides()["when"][N - before]) for before in (4, 6, 8)}
-    said = elman("backtest", run, "--out", tmp_path / "out")
+    said = elman("backtest", run, "--windows", 1, "--out", tmp_path / "out")
+    assert (said.code, "expected a new or empty folder, got a folder with files" in said.err) == (2, True)
+    said = elman("backtest", run)
     assert (said.code, "owa" in said.out, "on 14 windows from 7 cutoffs" in said.out) == (0, True, True)
-    assert f"forecasts: {tmp_path / 'out' / 'forecasts.csv'}" in said.err
+    assert f"forecasts: {run / 'backtest' / 'forecasts.csv'}" in said.err
+    assert elman("backtest", run, "--windows", 1).code == 0, "and replaces the former"
     said = elman("backtest", run, "--refit", "--windows", 2, "--out", tmp_path / "refits")
     assert "cutoff 1 of 2, 2024-03-09 21:00:00: training" in said.err
     assert "cutoff 2 of 2, 2024-03-10 09:00:00: training, about 0:0" in said.err
@@ -287,8 +290,22 @@ def test_statistical_baselines_are_rows_of_the_table(model: Trained) -> None:
     assert all(result.scores[name]["mase"] < result.scores["naive"]["mase"] for name in ("AutoETS", "Theta", "MSTL"))
 
 
-def test_a_part_of_a_series_shares_its_clock() -> None:
-    series: Series = made(60)
+def test_a_part_of_a_series_has_what_was_known_then() -> None:
+    values = np.arange(60.0)
+    series = replace(
+        made(60), values=values, covariates=values[:, None], future_covariates=np.arange(64.0)[:, None], learned="a"
+    )
     part = series.before(40, 4)
-    assert (len(part.values), part.stamp(40), part.grid.clock) == (40, series.stamp(40), TimeStep.parse("1h"))
-    assert part.unit(4) != series.unit(4)
+    assert [len(part.values), len(part.covariates), len(part.future_covariates)] == [40, 40, 44]
+    assert (part.stamp(40), part.grid.clock, part.learned) == (series.stamp(40), TimeStep.parse("1h"), None)
+    assert part.unit(4) == 4
+
+
+def test_nothing_is_written_through_a_link(elman: Command, model: Trained, tmp_path: Path) -> None:
+    model.save(tmp_path / "run")
+    (tmp_path / "elsewhere").mkdir()
+    shutil.rmtree(tmp_path / "run" / "backtest", ignore_errors=True)
+    (tmp_path / "run" / "backtest").symlink_to(tmp_path / "elsewhere")
+    said = elman("backtest", tmp_path / "run")
+    assert (said.code, "expected a folder, got a symbolic link" in said.err) == (2, True)
+    assert not list((tmp_path / "elsewhere").iterdir())

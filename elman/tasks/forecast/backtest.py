@@ -88,6 +88,7 @@ def run_backtest(
     Raises:
         BadInput: for options or data that cannot be used.
         Failure: if a training diverges.
+        MissingPackage: with `baselines`, without statsforecast.
     """
     codec: ForecastCodec = loaded.codec
     horizon = how.horizon or codec.horizon
@@ -96,6 +97,9 @@ def run_backtest(
             f"--horizon: expected at most {codec.horizon}, the horizon of {loaded.run.path}, got {horizon}; for a "
             "longer one, train with a larger --horizon"
         )
+    models = backtest_options.statistical(how.baselines)
+    if models:
+        statistical.package()  # before anything that takes time
     sizes = codec.sizes._replace(horizon=horizon)
     count = WINDOWS_OF_REFIT if how.windows is None and how.refit else how.windows
     cutoffs = rolling_origins(all_series, sizes, how.stride or horizon, count)
@@ -110,7 +114,7 @@ def run_backtest(
         origins_of_all = [(series, origin) for origins in cutoffs for series, origin in origins.items()]
         _forecast(task, forecaster, origins_of_all, loaded.options.batch, forecasts, console)
     forecasts.quantiles = {title: [q[:horizon] for q in rows] for title, rows in forecasts.quantiles.items()}
-    _add_statistical(forecasts, codec, horizon, backtest_options.statistical(how.baselines), console)
+    _add_statistical(forecasts, codec, horizon, models, console)
     scores = _scores(task, forecasts, codec, horizon, console)
     scores.counted = f"{len(forecasts.windows):,} windows from {counted(len(cutoffs), 'cutoff')}"
     rows = list(_rows(forecasts, codec, horizon))

@@ -24,7 +24,6 @@ from elman.tasks.forecast.numerals import Values
 from elman.tasks.forecast.options import MEDIAN, ForecastOptions, Sizes, levels_of
 
 MIN_POSITIVE_SHARE = 0.99  # of the values, for a logarithmic scale
-MIN_LEVEL_RATIO = 2.0  # of high levels to low ones, below which a logarithmic scale has nothing to even out
 MIN_SLOPE = 0.5  # of the logarithms of seasonal differences over those of levels, above which a scale is logarithmic
 MAX_REGRESSED = 1000  # windows
 MAX_STANDARDIZED = 10.0  # of values in the regression
@@ -253,7 +252,7 @@ class ForecastCodec(Codec):
 
 
 def is_multiplicative(values: Sequence[Values], season: int) -> bool:
-    """Return whether values are positive, their levels differ, and their seasonal differences grow with their level.
+    """Return whether values are positive and their seasonal differences grow with their level.
 
     In each series, the mean differences and levels of the lowest and of the highest quarter of values are compared;
     over all series, the slope between their logarithms is that of a least-squares line through the origin.
@@ -279,7 +278,7 @@ def is_multiplicative(values: Sequence[Values], season: int) -> bool:
     if not ratios:
         return False
     x, y = np.array(ratios).T
-    return bool(x @ x >= len(x) * math.log(MIN_LEVEL_RATIO) ** 2 and x @ y > MIN_SLOPE * (x @ x))
+    return bool(x @ y > MIN_SLOPE * (x @ x))
 
 
 def _rows(values: Values, begin: int, end: int) -> Values:

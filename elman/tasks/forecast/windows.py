@@ -100,22 +100,30 @@ def rolling_origins(
     for before_end in range(sizes.horizon, length, stride):
         if len(cutoffs) == count:
             break
-        origins = dict[Series, int]()
         moment = last.moments(length - before_end, length - before_end + 1)[0] if has_moments else 0
-        for series in all_series:
-            N = len(series.values)
-            origin = int(np.searchsorted(series.moments(0, N), moment)) if has_moments else N - before_end
-            is_test = 0 <= origin < N and series.moments(origin, origin + 1)[0] >= cuts[id(series)][-2]
-            if origin in usable[series] and (count is not None or is_test):
-                origins[series] = origin
-        if origins:
-            cutoffs.insert(0, origins)
+        origins = {
+            series: int(np.searchsorted(series.moments(0, len(series.values)), moment))
+            if has_moments
+            else len(series.values) - before_end
+            for series in all_series
+        }
+        if count is None:
+            in_test = {s: step for s, step in origins.items() if 0 <= step < len(s.values) and _is_test(s, step, cuts)}
+            if not in_test:
+                break
+            origins = in_test
+        if usable_origins := {series: step for series, step in origins.items() if step in usable[series]}:
+            cutoffs.insert(0, usable_origins)
     if len(cutoffs) < (count or 1):
         raise BadInput(
             f"--windows: expected at most {len(cutoffs):,} for this data with --stride {stride} and --horizon "
             f"{sizes.horizon}, got {count or 1:,}; add data, or pass a smaller --stride"
         )
     return cutoffs
+
+
+def _is_test(series: Series, step: int, cuts: Mapping[int, Sequence[int]]) -> bool:
+    return bool(series.moments(step, step + 1)[0] >= cuts[id(series)][-2])
 
 
 def _cuts(all_series: Sequence[Series], names: Sequence[str]) -> Mapping[int, Sequence[int]]:
