@@ -102,7 +102,9 @@ def backtest(
     data: Data = None,
     out: Annotated[
         Path | None,
-        typer.Option(help="New folder for the forecasts and their plot.", metavar="FOLDER", show_default="RUN/backtest"),
+        typer.Option(
+            help="New folder for the forecasts and their plot.", metavar="FOLDER", show_default="RUN/backtest"
+        ),
     ] = None,
     accelerator: shared.Accelerator = "auto",
     as_json: shared.AsJson = False,

@@ -309,3 +309,12 @@ def test_nothing_is_written_through_a_link(elman: Command, model: Trained, tmp_p
     said = elman("backtest", tmp_path / "run")
     assert (said.code, "expected a folder, got a symbolic link" in said.err) == (2, True)
     assert not list((tmp_path / "elsewhere").iterdir())
+
+
+def test_without_an_error_of_naive_2_there_is_no_owa() -> None:
+    y, quantiles = [np.array([4.0])], np.array([[[1.0, 2.0, 3.0]]])
+    names = [
+        [*forecast_scores(quantiles, [0.1, 0.5, 0.9], Observed.of(y, [2.0], ["a"], np.array([[naive]])))]
+        for naive in (3.0, 4.0 + 1e-15)
+    ]
+    assert names == [["mase", "smape", "scaled_pinball", "crps", "coverage", "owa"], names[0][:-1]]

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from elman.decoding.quantiles import pinball_loss
 from elman.tasks.forecast.numerals import Values
 
+EXACT = 1e-9  # a MASE or sMAPE below is that of rounding
 TINY = float(np.finfo(np.float64).eps)  # in place of a divisor of 0
 
 
@@ -33,10 +34,15 @@ class Observed:
     def of(
         cls, values: Sequence[Values], units: Sequence[float], series: Sequence[Hashable], naive: Values | None = None
     ) -> "Observed":
-        """Collect what followed after windows, whose series are named by anything."""
+        """Collect what followed after windows, whose series are named by anything.
+
+        If Naive 2 makes no error but that of rounding, it is left out: no score can be divided by it.
+        """
         numbers: dict[Hashable, int] = {}
         ids = [numbers.setdefault(name, len(numbers)) for name in series]
-        return cls(np.stack(values), np.array(units), np.array(ids), naive)
+        observed = cls(np.stack(values), np.array(units), np.array(ids), naive)
+        is_exact = naive is not None and min(_point_scores(naive, observed)) < EXACT
+        return replace(observed, naive=None) if is_exact else observed
 
     def at(self, indices: Sequence[int]) -> "Observed":
         """Return what followed after some of the windows, by their indices."""
