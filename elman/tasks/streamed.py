@@ -109,7 +109,7 @@ def prepare(
         f"validation, {held_out['test']:,} for test; what is fitted before training, and the baselines, are from a "
         f"sample of {len(splits.train):,} {examples}"
     )
-    saved = {"codec.json": codec.to_json() + "\n", **task.extra_files(splits, options)}
+    saved = {"codec.json": codec.to_json() + "\n", **task.extra_files(splits, options, data)}
     name, args, details = ", ".join(map(str, data)), codec.model_args(options), (codec, splits, options, seed)
     first_weights = task.first_weights(codec, options, run, tell)
     return PreparedData(name, facts, args, summary, options, train, validation, saved, details, first_weights)

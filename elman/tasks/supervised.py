@@ -232,7 +232,7 @@ class SupervisedTask(Task):
         saved = {
             "codec.json": codec.to_json() + "\n",
             SPLIT: record.table,
-            **self.extra_files(splits, options),
+            **self.extra_files(splits, options, source),
         }
         in_python = self.default_data if data is None else f"{type(data).__name__} in Python"
         name = ", ".join(map(str, data)) if is_files(data) else in_python
@@ -294,8 +294,14 @@ class SupervisedTask(Task):
         """Select the examples in data for a part, "validation" or "test", that belong to it; by default all."""
         return examples
 
-    def extra_files(self, splits: Splits, options: Any) -> dict[str, str]:
-        """Return more files for the run folder, by name."""
+    def extra_files(self, splits: Splits, options: Any, data: Any) -> dict[str, str]:
+        """Return more files for the run folder, by name.
+
+        Args:
+            splits: the examples of each part.
+            options: the options, with unset ones decided.
+            data: the data, as `resolve` returns them.
+        """
         return {}
 
     def _store(self, examples: Iterable[Example]) -> ExampleStore:

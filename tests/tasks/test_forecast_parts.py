@@ -19,6 +19,7 @@ from elman.baselines import forecast as baselines
 from elman.data.examples import Example
 from elman.data.time_index.clock import TimeStep
 from elman.errors import BadInput
+from elman.tasks.forecast import fit
 from elman.tasks.forecast.codec import ForecastCodec
 from elman.tasks.forecast.data import Series, Window, ends_to_csv, read_series, scale
 from elman.tasks.forecast.encoding import Scaling
@@ -492,3 +493,30 @@ def test_quantiles_of_ones_own() -> None:
         with pytest.raises(ValidationError, match="expected"):
             ForecastOptions(quantiles=wrong)
     assert ForecastOptions(quantiles=[0.2, 0.8]).quantiles == "0.2,0.8"  # type: ignore[arg-type]
+
+
+def test_the_ends_of_all_series_are_kept_also_of_those_without_a_window(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As of many short series, of whose windows only every n-th is used."""
+    monkeypatch.setattr("elman.tasks.forecast.windows.MAX_WINDOWS", 7)
+    draw = np.random.default_rng(0)
+    lengths = [40, 12, 12, 12]
+    table = pl.concat(
+        pl.DataFrame({"t": range(n), "y": draw.normal(5, 1, n), "of": [f"s{i}"] * n}) for i, n in enumerate(lengths)
+    )
+    options: dict[str, Any] = {"season": 4, "horizon": 3, "context": 8, "hidden": 4, "epochs": 1}
+    model = fit(table, tmp_path / "run", time="t", target="y", series="of", **options)
+    assert "s3" not in (tmp_path / "run" / "split.csv").read_text()
+    assert {row["series"] for row in model.predict()} == {"s0", "s1", "s2", "s3"}
+
+
+def test_one_note_for_all_series_that_are_too_short(capsys: pytest.CaptureFixture[str]) -> None:
+    table = pl.DataFrame({"t": [*range(40), 0, 1, 0, 1, 2], "y": range(45), "of": ["a"] * 40 + ["b"] * 2 + ["c"] * 3})
+    named = OPTIONS.model_copy(update={"series": "of"})
+    series = read_series(table, named)
+    with pytest.raises(BadInput, match=r"'b', and 1 other: expected at least 7 steps .* --skip-bad to skip them"):
+        TASK.read(series, named)
+    examples = TASK.read(series, named.model_copy(update={"skip_bad": True}))
+    assert {example.input.series.name for example in examples} == {"a"}
+    assert capsys.readouterr().err.count("skipped") == 1

@@ -204,11 +204,10 @@ def refit(task: SupervisedTask, loaded: Loaded, all_series: Sequence[Series]) ->
     """
     options: ForecastOptions = loaded.options
     sizes, training = options.sizes, _single_process(task.training_of(loaded.run), loaded)
-    min_steps = sizes.min_context + sizes.horizon
-    usable = [replace(series, learned=series.name) for series in all_series if len(series.values) >= min_steps]
+    usable = [replace(series, learned=series.name) for series in all_series if len(series.values) >= sizes.min_steps]
     windows = find_windows(usable, sizes)
     if not windows:
-        raise BadInput(f"expected a series of at least {min_steps} steps, got none")
+        raise BadInput(f"expected a series of at least {sizes.min_steps} steps, got none")
     parts = split_windows(windows, ["validation"])
     train, held_out = ([Example(windows[i], windows[i]) for i in parts[name]] for name in ("train", "validation"))
     codec = ForecastCodec.fit(train, options)

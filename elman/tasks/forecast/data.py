@@ -90,7 +90,7 @@ class Series:
 
         They must share at least `MIN_SHARED_VALUES` known values.
         """
-        if other.grid.clock != self.grid.clock:
+        if other.grid.clock != self.grid.clock or self._differs(other):
             return False
         moments, other_moments = (series.moments(0, len(series.values)) for series in (self, other))
         _, indices, other_indices = np.intersect1d(moments, other_moments, return_indices=True)
@@ -99,6 +99,14 @@ class Series:
         return int(known.sum()) >= min(MIN_SHARED_VALUES, len(self.values)) and np.allclose(
             a[known], b[known], rtol=RELATIVE_TOLERANCE, atol=0
         )
+
+    def _differs(self, other: "Series") -> bool:
+        """Return whether the last value of another series is another one here: most series differ there already."""
+        moments, moment = self.moments(0, len(self.values)), other.moments(len(other.values) - 1, len(other.values))[0]
+        at = int(np.searchsorted(moments, moment))
+        if at == len(moments) or moments[at] != moment:
+            return False
+        return bool(abs(self.values[at] - other.values[-1]) > RELATIVE_TOLERANCE * abs(other.values[-1]))
 
 
 @dataclass(frozen=True, eq=False, slots=True)

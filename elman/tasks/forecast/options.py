@@ -121,6 +121,11 @@ class Sizes(NamedTuple):
         """The fewest past steps that a forecast needs."""
         return min(self.context, max(self.season, 2))
 
+    @property
+    def min_steps(self) -> int:
+        """The fewest steps of a series to train on."""
+        return self.min_context + self.horizon
+
 
 class ForecastOptions(SupervisedOptions):
     """The options of the task."""

@@ -116,16 +116,16 @@ def resolve(
 def read(data: Any, options: ForecastOptions) -> list[Example]:
     """Read all windows with known values in context and horizon."""
     all_series, sizes = tables.read_series(data, options), options.sizes
-    for series in all_series:
-        min_steps = sizes.min_context + sizes.horizon
-        if len(series.values) < min_steps:
-            message = (
-                f"series {series.name!r:.100}: expected at least {min_steps} steps ({sizes.min_context} of context and "
-                f"--horizon {sizes.horizon}), got {len(series.values)}"
-            )
-            if not options.skip_bad:
-                raise BadInput(f"{message}; pass --skip-bad to skip it")
-            note(f"{message}; skipped")
+    short = [series for series in all_series if len(series.values) < sizes.min_steps]
+    if short:
+        others = f", and {counted(len(short) - 1, 'other')}" if len(short) > 1 else ""
+        message = (
+            f"series {short[0].name!r:.100}{others}: expected at least {sizes.min_steps} steps ({sizes.min_context} of "
+            f"context and --horizon {sizes.horizon}), got {len(short[0].values)}"
+        )
+        if not options.skip_bad:
+            raise BadInput(f"{message}; pass --skip-bad to skip {'them' if others else 'it'}")
+        note(f"{message}; skipped")
     windows = find_windows(all_series, sizes)
     if not windows:
         raise BadInput("forecast: expected a window with known values in its context and its horizon, got none")
@@ -248,11 +248,10 @@ class ForecastTask(SupervisedTask):
         return run_backtest(self, loaded, [replace(s, learned=learned.get(s)) for s in all_series], how, console)
 
     @override
-    def extra_files(self, splits: Splits, options: ForecastOptions) -> dict[str, str]:
-        """Return the last values of each training series, to forecast from."""
-        series = (example.input.series for part in splits for example in part)
-        training_series = dict.fromkeys(item for item in series if item.learned)
-        return {ENDS: tables.ends_to_csv(list(training_series), options)}
+    def extra_files(self, splits: Splits, options: ForecastOptions, data: tables.SeriesList) -> dict[str, str]:
+        """Return the last values of each series, to forecast from; also of those that no window was chosen from."""
+        sizes = options.sizes
+        return {ENDS: tables.ends_to_csv([s for s in data if len(s.values) >= sizes.min_steps], options)}
 
     @override
     def score_run(self, run: Run, model: nn.Module, data: PreparedData, console: Console) -> Scores:
