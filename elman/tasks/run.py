@@ -16,7 +16,7 @@ from elman.io import metrics_csv as table
 from elman.io.format import counted
 from elman.io.run_folder import Run, check_free, new_run, open_run, resumed_run
 from elman.report import curves
-from elman.tasks.task import PreparedData, Task, parameter_count
+from elman.tasks.task import Loaded, PreparedData, Task, parameter_count
 from elman.training.callbacks import Interrupted
 from elman.training.devices import find_device
 from elman.training.diverged import Diverged
@@ -78,14 +78,11 @@ def start(
     if is_first():
         check_free(out)
     check_device(training)
-    base = None if training.init_from is None else task.load(open_run(Path(training.init_from)))
+    base = _base_of(task, training)
     with console.status("reading"):
-        prepared = _prepare(task, data, options, training.seed, console, base.run if base else None)
+        prepared = _prepare(task, data, options, training.seed, console, base)
     torch.manual_seed(training.seed)
-    model = _new_model(task, prepared)
-    if base:
-        _check_base(base.run, prepared.model_args)
-        model.load_state_dict(base.model.state_dict())
+    model = _new_model(task, prepared, base)
     config = {
         "task": task.name,
         "data": {"name": prepared.name} | prepared.facts,
@@ -100,6 +97,11 @@ def start(
     return run
 
 
+def _base_of(task: Task, training: TrainingOptions) -> Loaded | None:
+    """Load the model whose weights a training starts from; None if it starts from random weights."""
+    return None if training.init_from is None else task.load(open_run(Path(training.init_from)))
+
+
 def _check_base(base: Run, model_args: dict[str, Any]) -> None:
     """Check that the model of a run is that of a training that starts from it.
 
@@ -107,7 +109,7 @@ def _check_base(base: Run, model_args: dict[str, Any]) -> None:
         BadInput: if an argument of the model differs.
     """
     saved = base.config["model"]
-    for name in saved.keys() | model_args.keys():
+    for name in {**saved, **model_args}:
         if saved.get(name) != model_args.get(name) and name not in REGULARIZATION:
             raise BadInput(
                 f"--init-from {base.path}: expected a model with {name} {saved.get(name)}, as in this run, got "
@@ -115,11 +117,11 @@ def _check_base(base: Run, model_args: dict[str, Any]) -> None:
             )
 
 
-def _prepare(task: Task, data: Any, options: Any, seed: int, console: Console, base: Run | None = None) -> PreparedData:
+def _prepare(task: Task, data: Any, options: Any, seed: int, console: Console, base: Loaded | None) -> PreparedData:
     """Read, split, encode and batch data, in batches of all processes together."""
     options_of_all = _with_batch(options, place().world_size)
     try:
-        prepared = task.prepare(data, options_of_all, seed, tell=console.print, base=base)
+        prepared = task.prepare(data, options_of_all, seed, tell=console.print, base=base.run if base else None)
     except BadInput as error:
         if place().world_size == 1 or "--batch" not in str(error):
             raise
@@ -225,7 +227,8 @@ def _resume(
     for name in filter(Path.exists, () if restarts else (run.path / "metrics.csv", run.path / "flow.csv")):
         table.read(name)  # raises an error if it is damaged: new rows are appended
     with console.status("reading"):
-        prepared = prepare_again(task, run, data, options, training.seed, fitted=not restarts)
+        base = _base_of(task, training) if restarts else None
+        prepared = _prepare_again(task, run, data, options, training.seed, restarts, base)
         if not restarts:
             extends = check_resume(run, _plan(task, model, prepared), training, extends)
     _check_same(prepared)
@@ -238,7 +241,7 @@ def _resume(
             shutil.rmtree(run.path / "tensorboard", ignore_errors=True)
             _save_files(run, prepared)
         torch.manual_seed(training.seed)
-        model = _new_model(task, prepared)
+        model = _new_model(task, prepared, base)
     _train(task, run, model, prepared, training, console, began, not restarts, extends, lightning)
     return run
 
@@ -266,13 +269,16 @@ def _divided_batch(task: Task, run: Run, processes: int) -> tuple[Any, Any]:
     return options_of_all, _with_batch(options_of_all, 1 / world_size)
 
 
-def prepare_again(task: Task, run: Run, data: Any, options: Any, seed: int, fitted: bool = True) -> PreparedData:
-    """Prepare the data of a run again; with `fitted`, use the codec and the split of the run.
+def _prepare_again(
+    task: Task, run: Run, data: Any, options: Any, seed: int, restarts: bool, base: Loaded | None
+) -> PreparedData:
+    """Prepare the data of a run again, with its codec and its split, unless the training starts from the beginning.
 
     Raises:
         BadInput: if the data have changed.
     """
-    prepared = task.prepare(task.training_data(run) if data is None else data, options, seed, run if fitted else None)
+    source = task.training_data(run) if data is None else data
+    prepared = task.prepare(source, options, seed, None if restarts else run, base=base.run if base else None)
     if _digests(prepared.facts) != _digests(run.config["data"]):
         raise BadInput(f"{prepared.name}: expected the data that {run.path} was trained on, got other or changed data")
     return prepared
@@ -290,7 +296,8 @@ def _plan(task: Task, model: nn.Module, prepared: PreparedData) -> TrainingPlan:
     return TrainingPlan(model, part_of(prepared.train), part_of(prepared.validation), task.unit)
 
 
-def _new_model(task: Task, prepared: PreparedData) -> nn.Module:
+def _new_model(task: Task, prepared: PreparedData, base: Loaded | None) -> nn.Module:
+    """Make the model of a new training, with the weights of `base` if there is one."""
     try:
         model = task.model(**prepared.model_args)
     except (RuntimeError, MemoryError) as error:
@@ -300,6 +307,9 @@ def _new_model(task: Task, prepared: PreparedData) -> nn.Module:
         ) from None
     if prepared.initialize:
         prepared.initialize(model)
+    if base:
+        _check_base(base.run, prepared.model_args)
+        model.load_state_dict(base.model.state_dict())
     return model
 
 

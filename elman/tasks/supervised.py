@@ -19,7 +19,7 @@ from typing_extensions import override
 
 from elman.data.batches import ByLength
 from elman.data.disk_list import DiskList, Subset
-from elman.data.examples import Example, can_be_reread, check_texts, is_files
+from elman.data.examples import Example, check_texts, is_files
 from elman.data.parts import ExampleStore, Part, SplitRecord, Splits
 from elman.data.row_stream import RowReader
 from elman.data.splits import count_inputs, drawn_parts, fingerprint, load_split
@@ -40,9 +40,9 @@ from elman.tasks.task import (
     PreparedData,
     Task,
     check_steps,
+    files_to_store,
     lines_of_stdin,
     parts_in,
-    resolved,
     with_resolved_parts,
 )
 from elman.training.devices import device_of, to_device
@@ -221,9 +221,7 @@ class SupervisedTask(Task):
         validation = self.batches(codec, record.walk("validation", splits.validation), options.batch, None)
         deque(record.walk("test", splits.test), maxlen=0)
         counts = {name: len(part) for name, part in splits._asdict().items()}
-        files = resolved(data) if can_be_reread(data) else [] if data is None else None
-        readable = all(map(can_be_reread, parts_in(options).values()))
-        facts = {"files": files if readable else None, "sha256": record.sha256, **counts}
+        facts = {"files": files_to_store(data, options), "sha256": record.sha256, **counts}
         summary = (
             f"{self._count_of(splits.train)} for training, "
             f"{splits.validation.inputs(self.several_targets):,} for validation, "

@@ -548,3 +548,15 @@ def with_resolved_parts(options: Any) -> Any:
 def resolved(paths: Sequence[Path]) -> list[str]:
     """Return absolute paths; standard input remains as it is."""
     return [str(path if path == STDIN else path.resolve()) for path in paths]
+
+
+def files_to_store(data: Any, options: Any) -> list[str] | None:
+    """Return the files of data for config.json, none for the built-in data set; None if they cannot be read again.
+
+    Args:
+        data: files, or Python objects; None: the built-in data set.
+        options: the options of the task, which may name data for validation and test.
+    """
+    if not all(map(can_be_reread, parts_in(options).values())):
+        return None
+    return resolved(data) if can_be_reread(data) else [] if data is None else None

@@ -157,9 +157,10 @@ def test_what_the_model_has_seen_is_told(model: Trained, capsys: pytest.CaptureF
 
 def test_the_command(elman: Command, model: Trained, tmp_path: Path) -> None:
     run = model.run.path
-    said = elman("backtest", run, "--windows", 3, "--stride", 2, "--horizon", 3, "--out", tmp_path / "out", "--json")
-    assert said.code == 0, said.err
-    printed = json.loads(said.out)
+    options = ("--windows", 3, "--stride", 2, "--horizon", 3, "--out", tmp_path / "out")
+    completed = elman("backtest", run, *options, "--json")
+    assert completed.code == 0, completed.err
+    printed = json.loads(completed.out)
     result = model.backtest(windows=3, stride=2, horizon=3)
     assert printed["scores"] == result.scores
     assert (printed["scored"], printed["margins"]["GRU 6"]) == ("6 windows from 3 cutoffs", {})
@@ -167,15 +168,15 @@ def test_the_command(elman: Command, model: Trained, tmp_path: Path) -> None:
     rows = list(csv.DictReader((tmp_path / "out" / "forecasts.csv").read_text().splitlines()))
     assert [float(row["median"]) for row in rows] == [row["median"] for row in result.forecasts]
     assert {row["cutoff"] for row in rows} == {str(tides()["when"][N - before]) for before in (4, 6, 8)}
-    said = elman("backtest", run, "--windows", 1, "--out", tmp_path / "out")
-    assert (said.code, "expected a new or empty folder, got a folder with files" in said.err) == (2, True)
-    said = elman("backtest", run)
-    assert (said.code, "owa" in said.out, "on 14 windows from 7 cutoffs" in said.out) == (0, True, True)
-    assert f"forecasts: {run / 'backtest' / 'forecasts.csv'}" in said.err
+    completed = elman("backtest", run, "--windows", 1, "--out", tmp_path / "out")
+    assert (completed.code, "expected a new or empty folder, got a folder with files" in completed.err) == (2, True)
+    completed = elman("backtest", run)
+    assert (completed.code, "owa" in completed.out, "on 14 windows from 7 cutoffs" in completed.out) == (0, True, True)
+    assert f"forecasts: {run / 'backtest' / 'forecasts.csv'}" in completed.err
     assert elman("backtest", run, "--windows", 1).code == 0, "and replaces the former"
-    said = elman("backtest", run, "--refit", "--windows", 2, "--out", tmp_path / "refits")
-    assert "cutoff 1 of 2, 2024-03-09 21:00:00: training" in said.err
-    assert "cutoff 2 of 2, 2024-03-10 09:00:00: training, about 0:0" in said.err
+    completed = elman("backtest", run, "--refit", "--windows", 2, "--out", tmp_path / "refits")
+    assert "cutoff 1 of 2, 2024-03-09 21:00:00: training" in completed.err
+    assert "cutoff 2 of 2, 2024-03-10 09:00:00: training, about 0:0" in completed.err
 
 
 @pytest.mark.parametrize(
@@ -190,8 +191,8 @@ def test_the_command(elman: Command, model: Trained, tmp_path: Path) -> None:
 def test_what_a_backtest_refuses(
     elman: Command, model: Trained, tmp_path: Path, options: list[object], message: str
 ) -> None:
-    said = elman("backtest", model.run.path, *options, "--out", tmp_path / "out")
-    assert (said.code, message in said.err.splitlines()[-1]) == (2, True), said.err
+    completed = elman("backtest", model.run.path, *options, "--out", tmp_path / "out")
+    assert (completed.code, message in completed.err.splitlines()[-1]) == (2, True), completed.err
     assert not (tmp_path / "out").exists()
 
 
@@ -254,9 +255,9 @@ def test_gaps_are_not_scored() -> None:
     with_gaps[:, 1], wrong[:, 1] = np.nan, 1e9
     kept = [0, 2, 3, 4]
     levels = [0.1, 0.5, 0.9]
-    found = forecast_scores(wrong, levels, Observed.of(list(with_gaps), [1.5] * 6, numbers))
+    obtained = forecast_scores(wrong, levels, Observed.of(list(with_gaps), [1.5] * 6, numbers))
     expected = forecast_scores(quantiles[:, kept], levels, Observed.of(list(y[:, kept]), [1.5] * 6, numbers))
-    assert found == pytest.approx(expected)
+    assert obtained == pytest.approx(expected)
 
 
 def test_naive_2_is_that_of_the_competition() -> None:
@@ -306,8 +307,8 @@ def test_nothing_is_written_through_a_link(elman: Command, model: Trained, tmp_p
     (tmp_path / "elsewhere").mkdir()
     shutil.rmtree(tmp_path / "run" / "backtest", ignore_errors=True)
     (tmp_path / "run" / "backtest").symlink_to(tmp_path / "elsewhere")
-    said = elman("backtest", tmp_path / "run")
-    assert (said.code, "expected a folder, got a symbolic link" in said.err) == (2, True)
+    completed = elman("backtest", tmp_path / "run")
+    assert (completed.code, "expected a folder, got a symbolic link" in completed.err) == (2, True)
     assert not list((tmp_path / "elsewhere").iterdir())
 
 

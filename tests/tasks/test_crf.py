@@ -39,12 +39,12 @@ def emissions() -> Tensor:
 
 def scores(crf: LinearChain, emissions: Tensor) -> dict[tuple[int, ...], Tensor]:
     """The score of every sequence of labels, by its definition, from the emissions (T, K) of a sentence."""
-    found = {}
+    obtained = {}
     for labels in product(range(K), repeat=len(emissions)):
         score = crf.begin[labels[0]] + crf.end[labels[-1]]
         score = score + sum(emissions[t, label] for t, label in enumerate(labels))
-        found[labels] = score + sum(crf.transitions[pair] for pair in pairwise(labels))
-    return found
+        obtained[labels] = score + sum(crf.transitions[pair] for pair in pairwise(labels))
+    return obtained
 
 
 def test_the_loss_is_that_of_all_sequences_of_labels(crf: LinearChain, emissions: Tensor) -> None:
@@ -88,8 +88,8 @@ def test_without_transitions_words_are_independent(emissions: Tensor) -> None:
 
 def test_spans_by_type() -> None:
     predicted, expected = [["B-PER", "O", "B-ORG"], ["B-ORG"]], [["B-PER", "I-PER", "B-ORG"], ["O"]]
-    found = span_scores_by_type(predicted, expected)
-    assert found == {
+    obtained = span_scores_by_type(predicted, expected)
+    assert obtained == {
         "ORG": {"f1": 2 / 3, "precision": 0.5, "recall": 1, "spans": 1},
         "PER": {"f1": 0, "precision": 0, "recall": 0, "spans": 1},
     }
@@ -103,12 +103,12 @@ FAMILY = ("Paris", "London", "Noether", "Turing")
 
 def names() -> list[list[tuple[str, str]]]:
     """64 sentences with names of persons and places, in BIO labels."""
-    found = []
+    obtained = []
     for i in range(64):
         first, family, verb = FIRST[i % 4], FAMILY[i // 4 % 4], OTHER[i % 3]
         person = [(first, "B-PER"), (family, "I-PER")]
-        found.append([*person, (verb, "O"), (FAMILY[i // 16 % 2], "B-LOC"), (str(i), "O")])
-    return found
+        obtained.append([*person, (verb, "O"), (FAMILY[i // 16 % 2], "B-LOC"), (str(i), "O")])
+    return obtained
 
 
 @pytest.fixture(scope="module")
@@ -131,8 +131,11 @@ def test_names_are_found(elman: Command, trained: Path, sentences: Path) -> None
     assert title == "bidirectional GRU 8, CRF"
     assert scores["span_f1"] > 0.9
     assert config["by_label"].keys() == {"LOC", "PER"}
-    said = elman("evaluate", trained, sentences).out
-    assert [line.split()[0] for line in said.splitlines() if line.strip().startswith(("PER", "LOC"))] == ["LOC", "PER"]
+    table = elman("evaluate", trained, sentences).out
+    assert [line.split()[0] for line in table.splitlines() if line.strip().startswith(("PER", "LOC"))] == [
+        "LOC",
+        "PER",
+    ]
     shown = json.loads(elman("evaluate", trained, sentences, "--json").out)
     assert shown["by_label"]["PER"]["spans"] == 64
 

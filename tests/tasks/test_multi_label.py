@@ -75,8 +75,10 @@ def test_a_run_with_several_labels(elman: Command, trained: Trained, table: Path
     assert trained.score(table) == trained.evaluate(table)[str(trained.model.title)]["micro_f1"]
     assert config["by_label"].keys() == {"action", "comedy", "drama"}
     assert not (trained.run.path / "confusion.png").exists()
-    said = elman("predict", trained.run.path, "film 5 is funny loud to me", "film 8 is to me", "--format", "jsonl").out
-    first, second = (json.loads(line) for line in said.splitlines())
+    output = elman(
+        "predict", trained.run.path, "film 5 is funny loud to me", "film 8 is to me", "--format", "jsonl"
+    ).out
+    first, second = (json.loads(line) for line in output.splitlines())
     assert sorted(first["labels"]) == ["action", "comedy"]
     assert first["probabilities"] == sorted(first["probabilities"], reverse=True)
     assert min(first["probabilities"]) >= 0.5
@@ -105,11 +107,11 @@ def test_the_metrics_are_those_of_scikit_learn() -> None:
     draw = np.random.default_rng(0)
     P, Y = draw.random((50, 3)), draw.random((50, 3)) < 0.4
     targets = [tuple(np.array(CODEC.labels)[row]) for row in Y]
-    found = multi_label.metrics(CODEC, list(P), targets)
+    obtained = multi_label.metrics(CODEC, list(P), targets)
     expected = {f"{kind}_f1": f1_score(Y, P >= 0.5, average=kind) for kind in ("micro", "macro")}
     nats = binary_cross_entropy_with_logits(torch.logit(torch.tensor(P)), torch.tensor(Y).double(), reduction="sum")
     expected |= {"exact_match": ((P >= 0.5) == Y).all(1).mean(), "nats_per_text": nats.item() / 50}
-    assert found == pytest.approx(expected)
+    assert obtained == pytest.approx(expected)
     rows = multi_label.metrics_of_labels(CODEC, list(P), targets)
     assert [row["f1"] for row in rows.values()] == pytest.approx(f1_score(Y, P >= 0.5, average=None))
     assert [row["texts"] for row in rows.values()] == Y.sum(0).tolist()
@@ -117,9 +119,9 @@ def test_the_metrics_are_those_of_scikit_learn() -> None:
 
 def test_labels_that_were_not_learnt_are_errors(capsys: pytest.CaptureFixture[str]) -> None:
     P, targets = [np.array([0.9, 0.1, 0.2])] * 2, [("a",), ("a", "z")]
-    found = multi_label.metrics(CODEC, P, targets)
-    assert found["micro_f1"] == 2 * 2 / (2 + 3)
-    assert found["exact_match"] == 0.5
+    obtained = multi_label.metrics(CODEC, P, targets)
+    assert obtained["micro_f1"] == 2 * 2 / (2 + 3)
+    assert obtained["exact_match"] == 0.5
     CODEC.check_targets([Example("x", target, name="row") for target in targets])
     assert "1 labels of texts are not in the training part and count as errors: z" in capsys.readouterr().err
     with pytest.raises(BadInput, match="row: expected labels of the training data, a, b, c; got z"):
@@ -130,10 +132,10 @@ def test_the_baseline_is_a_regression_for_each_label() -> None:
     draw = np.random.default_rng(0)
     X, Y = draw.normal(size=(40, 5)), (draw.random((40, 3)) < 0.4).astype(int)
     Y[:, 2] = 0
-    found = 1 / (1 + np.exp(-linear.logits(linear.one_vs_rest(X, Y), X)))
+    obtained = 1 / (1 + np.exp(-linear.logits(linear.one_vs_rest(X, Y), X)))
     expected = OneVsRestClassifier(LogisticRegression(max_iter=1000)).fit(X, Y[:, :2]).predict_proba(X)
-    np.testing.assert_allclose(found[:, :2], expected, atol=1e-4)
-    assert (found[:, 2] < 0.02).all()
+    np.testing.assert_allclose(obtained[:, :2], expected, atol=1e-4)
+    assert (obtained[:, 2] < 0.02).all()
 
 
 @pytest.mark.parametrize("smoothing", [0.0, 0.2])
@@ -202,8 +204,8 @@ def test_the_most_probable_labels(elman: Command, trained: Trained) -> None:
         assert row["labels"] == trained.classes_[order].tolist()
         assert row["probabilities"] == p[order].round(4).tolist()
     assert classify.predict(trained, ["funny", "loud"], top_k=2) == rows
-    said = elman("predict", trained.run.path, "funny", "loud", "--top-k", "2", "--format", "jsonl").out
-    assert [json.loads(line) for line in said.splitlines()] == rows
+    output = elman("predict", trained.run.path, "funny", "loud", "--top-k", "2", "--format", "jsonl").out
+    assert [json.loads(line) for line in output.splitlines()] == rows
     assert len(trained.predict("funny", top_k=9)[0]["labels"]) == 3
     refused(elman("predict", trained.run.path, "funny", "--top-k", "0"), "--top-k", "of at least 1")
     with pytest.raises(ValueError, match="top_k: expected an integer of at least 1, got 0"):

@@ -8,9 +8,10 @@ import torch
 from numpy.typing import NDArray
 
 from elman.baselines import linear
-from elman.data.disk_list import Subset
+from elman.data.disk_list import spread
 from elman.data.examples import Example
 from elman.tasks.classification import ClassificationCodec, Feedforward
+from elman.tasks.metrics import f1_scores
 from elman.tasks.supervised import sample_note
 
 THRESHOLD = 0.5  # the least probability of a label that is predicted
@@ -51,17 +52,12 @@ def metrics_of_labels(
 ) -> dict[str, dict[str, float]]:
     """Return F1, precision, recall and the number of texts of each label that occurs or is predicted."""
     predicted, Y = np.stack(predictions) >= THRESHOLD, has_labels(codec, targets)
-    rows = {}
-    for label, p, y in zip(codec.labels, predicted.T, Y.T, strict=True):
-        correct, of_predicted, of_expected = float((p * y).sum()), int(p.sum()), int(y.sum())
-        if of_predicted + of_expected:
-            rows[label] = {
-                "f1": 2 * correct / (of_predicted + of_expected),
-                "precision": correct / max(of_predicted, 1),
-                "recall": correct / max(of_expected, 1),
-                "texts": of_expected,
-            }
-    return rows
+    counts = np.stack(((predicted * Y).sum(0), predicted.sum(0), Y.sum(0))).astype(int).tolist()
+    return {
+        label: f1_scores(correct, of_predicted, of_expected) | {"texts": of_expected}
+        for label, correct, of_predicted, of_expected in zip(codec.labels, *counts, strict=True)
+        if of_predicted + of_expected
+    }
 
 
 def fit_one_vs_rest(
@@ -73,9 +69,7 @@ def fit_one_vs_rest(
     class_weight: str | None = None,
 ) -> Feedforward:
     """Fit a logistic regression for each label; arguments as for `elman.tasks.classification.fit_logistic`."""
-    limit = codec.max_examples(train)
-    numbers = np.arange(min(len(train), limit)) * len(train) // min(len(train), limit)
-    sample = Subset(train, numbers)
+    sample = spread(train, codec.max_examples(train))
     Y = has_labels(codec, [example.target for example in sample])
     layers = linear.one_vs_rest(codec.features(sample), Y, C, class_weight)
     return Feedforward(title + sample_note(len(sample) if len(sample) < len(train) else 0, unit), codec, layers)

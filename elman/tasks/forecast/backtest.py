@@ -63,20 +63,22 @@ class _Forecasts:
     """The forecasts from all cutoffs.
 
     Attributes:
+        horizon: F, steps of each forecast.
         windows: the windows to forecast from, whose series end at their cutoffs.
-        full: the series of each window with what follows the cutoff.
+        actual: the same windows of the whole series, with the true values of the horizon.
         quantiles: the forecasts (F, Q) from each window, by the title of the model or baseline.
     """
 
+    horizon: int
     windows: list[Window] = field(default_factory=list)
-    full: list[Series] = field(default_factory=list)
+    actual: list[Window] = field(default_factory=list)
     quantiles: dict[str, list[Values]] = field(default_factory=dict)
 
 
 def run_backtest(
     task: SupervisedTask, loaded: Loaded, all_series: Sequence[Series], how: BacktestOptions, console: Console
 ) -> Backtest:
-    """Forecast from several cutoffs, with the trained model or with one that is trained anew at each, and score that.
+    """Forecast from several cutoffs, with the trained model or with one that is retrained at each, and score that.
 
     Args:
         task: the task.
@@ -103,7 +105,7 @@ def run_backtest(
     sizes = codec.sizes._replace(horizon=horizon)
     count = WINDOWS_OF_REFIT if how.windows is None and how.refit else how.windows
     cutoffs = rolling_origins(all_series, sizes, how.stride or horizon, count)
-    forecasts = _Forecasts()
+    forecasts = _Forecasts(horizon)
     if how.refit:
         for origins, forecaster in _refitted(task, loaded, all_series, cutoffs, console):
             _forecast(task, forecaster, origins, loaded.options.batch, forecasts, console)
@@ -114,13 +116,13 @@ def run_backtest(
         origins_of_all = [(series, origin) for origins in cutoffs for series, origin in origins.items()]
         _forecast(task, forecaster, origins_of_all, loaded.options.batch, forecasts, console)
     forecasts.quantiles = {title: [q[:horizon] for q in rows] for title, rows in forecasts.quantiles.items()}
-    _add_statistical(forecasts, codec, horizon, models, console)
-    scores = _scores(task, forecasts, codec, horizon, console)
+    _add_statistical(forecasts, codec, models, console)
+    scores = _scores(task, forecasts, codec, console)
     scores.counted = f"{len(forecasts.windows):,} windows from {counted(len(cutoffs), 'cutoff')}"
-    rows = list(_rows(forecasts, codec, horizon))
+    rows = list(_rows(forecasts, codec))
 
     def draw(path: Path) -> None:
-        plots.plot_backtest(forecasts.full, forecasts.windows, next(iter(forecasts.quantiles.values())), codec, path)
+        plots.plot_backtest(forecasts.actual, next(iter(forecasts.quantiles.values())), codec, path)
 
     return Backtest(scores, rows, draw)
 
@@ -138,7 +140,7 @@ def _forecast(
     windows = [window_at(series.before(origin, codec.horizon), origin, codec.sizes) for series, origin in origins]
     examples = [Example(window, window) for window in windows]
     forecasts.windows += windows
-    forecasts.full += [series for series, _ in origins]
+    forecasts.actual += [Window(series, 0, origin, forecasts.horizon) for series, origin in origins]
     predicted = {str(model.title): task.predictions(model, codec, examples, batch, console)}
     predicted |= {baseline.title: baseline.predict(examples) for baseline in baselines}
     for title, rows in predicted.items():
@@ -265,9 +267,7 @@ def _seen_names(run: Run) -> set[str]:
     return {row["name"] for row in rows if row["part"] != "test"}
 
 
-def _add_statistical(
-    forecasts: _Forecasts, codec: ForecastCodec, horizon: int, models: Sequence[str], console: Console
-) -> None:
+def _add_statistical(forecasts: _Forecasts, codec: ForecastCodec, models: Sequence[str], console: Console) -> None:
     """Add the forecasts of models of statsforecast, fitted to the past of each window."""
     seasons = [codec.season, *([codec.second_season] if codec.second_season else [])]
     for model in models:
@@ -276,51 +276,37 @@ def _add_statistical(
             for number, window in enumerate(forecasts.windows, 1):
                 status.update(f"fitting {model}: {number:,} of {len(forecasts.windows):,}")
                 past = window.series.values
-                rows.append(statistical.forecast(model, past, horizon, seasons, codec.levels))
+                rows.append(statistical.forecast(model, past, forecasts.horizon, seasons, codec.levels))
         forecasts.quantiles[model] = rows
 
 
-def _scores(
-    task: SupervisedTask, forecasts: _Forecasts, codec: ForecastCodec, horizon: int, console: Console
-) -> Scores:
+def _scores(task: SupervisedTask, forecasts: _Forecasts, codec: ForecastCodec, console: Console) -> Scores:
     """Score all forecasts, in units of the past of each series before its cutoff."""
-    windows = forecasts.windows
+    pasts = [window.series for window in forecasts.windows]
     observed = Observed.of(
-        _actual(forecasts, horizon),
-        [window.series.unit(codec.season) for window in windows],
-        [id(series) for series in forecasts.full],
-        np.stack([naive_2(window.series.values, horizon, codec.season) for window in windows]),
+        [window.future for window in forecasts.actual],
+        [past.unit(codec.season) for past in pasts],
+        [window.series for window in forecasts.actual],
+        np.stack([naive_2(past.values, forecasts.horizon, codec.season) for past in pasts]),
     )
-    examples = [
-        Example(Window(series, 0, window.origin, horizon))
-        for series, window in zip(forecasts.full, windows, strict=True)
-    ]
-    units, scores = task.resampled(codec, examples), Scores()
+    units, scores = task.resampled(codec, [Example(window) for window in forecasts.actual]), Scores()
     for title, rows in forecasts.quantiles.items():
         quantiles = np.stack(rows)
 
         def metrics_of(indices: Sequence[int], quantiles: Values = quantiles) -> dict[str, float]:
             return forecast_scores(quantiles[indices], codec.levels, observed.at(indices))
 
-        scores[title] = metrics_of(range(len(windows)))
+        scores[title] = metrics_of(range(len(pasts)))
         with console.status(f"confidence intervals of {title}"):
             scores.margins[title] = margins(metrics_of, units)
     return scores
 
 
-def _actual(forecasts: _Forecasts, horizon: int) -> list[Values]:
-    """Return what followed after each window."""
-    pairs = zip(forecasts.full, forecasts.windows, strict=True)
-    return [series.values[window.origin : window.origin + horizon] for series, window in pairs]
-
-
-def _rows(forecasts: _Forecasts, codec: ForecastCodec, horizon: int) -> Iterator[dict[str, Any]]:
-    actual = _actual(forecasts, horizon)
+def _rows(forecasts: _Forecasts, codec: ForecastCodec) -> Iterator[dict[str, Any]]:
     for title, rows in forecasts.quantiles.items():
-        for series, window, values, quantiles in zip(forecasts.full, forecasts.windows, actual, rows, strict=True):
-            example = Example(Window(series, 0, window.origin, horizon))
-            cutoff = series.stamp(window.origin - 1)
-            for y, row in zip(values.tolist(), codec.to_rows(0, "", example, quantiles), strict=True):
+        for window, quantiles in zip(forecasts.actual, rows, strict=True):
+            cutoff = window.series.stamp(window.origin - 1)
+            for y, row in zip(window.future.tolist(), codec.to_rows(0, "", Example(window), quantiles), strict=True):
                 known = {"actual": None if np.isnan(y) else y}
                 start = {"model": title, "series": row.pop("series"), "cutoff": cutoff, "time": row.pop("time")}
                 yield start | known | row

@@ -105,24 +105,21 @@ def _plot_windows(
     write_figure(path, figure)
 
 
-def plot_backtest(
-    all_series: Sequence[Series], windows: Sequence[Window], quantiles: Sequence[Any], codec: ForecastCodec, path: Path
-) -> None:
+def plot_backtest(windows: Sequence[Window], quantiles: Sequence[Any], codec: ForecastCodec, path: Path) -> None:
     """Plot the forecasts of the last cutoffs behind the data, for some of the series.
 
     Args:
-        all_series: the series of each window, with what follows it.
-        windows: the windows.
+        windows: the windows, with the true values of the horizon.
         quantiles: the model's quantiles for each window, (F, Q).
         codec: the codec.
         path: the PNG file to write.
     """
     from matplotlib.figure import Figure
 
-    shown = _spread(list(dict.fromkeys(all_series)))[-MAX_BACKTESTED:]
+    shown = _spread(list(dict.fromkeys(window.series for window in windows)))[-MAX_BACKTESTED:]
     figure = Figure(figsize=(11, 2.6 * len(shown)), dpi=100, layout="constrained")
     for axes, series in zip(figure.subplots(len(shown), 1, squeeze=False).flat, shown, strict=True):
-        at = [i for i, item in enumerate(all_series) if item is series][-MAX_CUTOFFS:]
+        at = [i for i, window in enumerate(windows) if window.series is series][-MAX_CUTOFFS:]
         horizon, first = len(quantiles[at[0]]), windows[at[0]].origin
         begin = max(0, first - max(codec.season, horizon))
         end = windows[at[-1]].origin + horizon

@@ -16,7 +16,7 @@ TINY = float(np.finfo(np.float64).eps)  # in place of a divisor of 0
 
 @dataclass(frozen=True)
 class Observed:
-    """What followed after the windows of forecasts.
+    """The true values of the horizons of windows.
 
     Attributes:
         values: (N, F), the true values; NaN where they are unknown.
@@ -34,7 +34,7 @@ class Observed:
     def of(
         cls, values: Sequence[Values], units: Sequence[float], series: Sequence[Hashable], naive: Values | None = None
     ) -> "Observed":
-        """Collect what followed after windows, whose series are named by anything.
+        """Collect the true values of windows, whose series are named by anything hashable.
 
         If Naive 2 makes no error but that of rounding, it is left out: no score can be divided by it.
         """
@@ -45,7 +45,7 @@ class Observed:
         return replace(observed, naive=None) if is_exact else observed
 
     def at(self, indices: Sequence[int]) -> "Observed":
-        """Return what followed after some of the windows, by their indices."""
+        """Return the true values of some of the windows, by their indices."""
         index, naive = np.asarray(indices), self.naive
         some = replace(self, values=self.values[index], units=self.units[index], series=self.series[index])
         return some if naive is None else replace(some, naive=naive[index])
@@ -68,7 +68,7 @@ def forecast_scores(quantiles: Values, levels: Sequence[float], observed: Observ
     Args:
         quantiles: (N, F, Q), the forecasts.
         levels: (Q,), the levels of the quantiles, in ascending order, with 0.5.
-        observed: what followed.
+        observed: the true values.
 
     >>> quantiles, observed = np.array([[[1.0, 2.0, 3.0]]]), Observed.of([np.array([4.0])], [2.0], ["a"])
     >>> scores = forecast_scores(quantiles, [0.1, 0.5, 0.9], observed)

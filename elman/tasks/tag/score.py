@@ -4,6 +4,8 @@ import re
 from collections import Counter
 from collections.abc import Sequence
 
+from elman.tasks.metrics import f1_scores
+
 _PART = re.compile(r"[BIESLUM]-.+$")  # of a span: begin, inside, end, last, middle; a single word is S or U
 
 
@@ -42,8 +44,8 @@ def span_scores(predicted: Sequence[Sequence[str]], expected: Sequence[Sequence[
     {'span_f1': 0.5, 'precision': 0.5, 'recall': 0.5}
     """
     counts = _counted(predicted, expected)
-    f1, precision, recall = _scores(*(count.total() for count in counts))
-    return {"span_f1": f1, "precision": precision, "recall": recall}
+    scores = f1_scores(*(count.total() for count in counts))
+    return {"span_f1": scores.pop("f1")} | scores
 
 
 def span_scores_by_type(
@@ -56,8 +58,7 @@ def span_scores_by_type(
     """
     counts = _counted(predicted, expected)
     return {
-        kind: dict(zip(("f1", "precision", "recall"), _scores(*(count[kind] for count in counts)), strict=True))
-        | {"spans": counts[2][kind]}
+        kind: f1_scores(*(count[kind] for count in counts)) | {"spans": counts[2][kind]}
         for kind in sorted(counts[1] | counts[2])
     }
 
@@ -70,8 +71,3 @@ def _counted(predicted: Sequence[Sequence[str]], expected: Sequence[Sequence[str
         for counter, chosen in zip((correct, of_predicted, of_expected), (both[0] & both[1], *both), strict=True):
             counter.update(kind for _, _, kind in chosen)
     return correct, of_predicted, of_expected
-
-
-def _scores(correct: int, predicted: int, expected: int) -> tuple[float, float, float]:
-    """Return F1, precision and recall."""
-    return 2 * correct / max(predicted + expected, 1), correct / max(predicted, 1), correct / max(expected, 1)

@@ -22,12 +22,12 @@ from elman.data.streams import streams
 from elman.data.validation import described, quoted
 from elman.errors import BadInput
 from elman.flow import Recording, record
-from elman.io.files import STDIN, check_new, write_new
+from elman.io.files import check_new, write_new
 from elman.io.run_folder import Run
 from elman.io.schema import restoring
 from elman.report.shown import Missing, Sample, Scores
 from elman.tasks.codec import check_model_args
-from elman.tasks.task import Generation, Loaded, PreparedData, Task, parts_in, with_resolved_parts
+from elman.tasks.task import Generation, Loaded, PreparedData, Task, files_to_store, parts_in, with_resolved_parts
 from elman.tasks.text import corpus as corpora
 from elman.tasks.text import sample, score, streamed
 from elman.tasks.text.baseline import NgramBaseline
@@ -64,8 +64,7 @@ class TextTask(Task):
                 f"{run.path}: expected a run with a test part, got one of an earlier version; train a new one"
             )
         options = with_resolved_parts(options)
-        parts = {part: _single_text(text) for part, text in parts_in(options).items()}
-        texts = {part: corpora.read(text, options.encoding) for part, text in parts.items()}
+        texts = {part: corpora.read(_single_text(text), options.encoding) for part, text in parts_in(options).items()}
         tokenizer = self.load_codec(codec_run) if (codec_run := run or base) else None
         if options.stream:
             return streamed.prepare(data, options, seed, tokenizer, texts)
@@ -80,9 +79,8 @@ class TextTask(Task):
                 f"{options.bptt} steps, and one more), got {len(corpus.train):,}; pass a longer text, or a smaller "
                 "--batch or --bptt"
             )
-        readable = all(_files_to_store(text) for text in parts.values() if text is not None)
         facts = {
-            "files": ([] if file is None else _files_to_store(file)) if readable else None,
+            "files": files_to_store(data, options),
             **corpus.sha256,
             "characters": corpus.characters,
             "train_tokens": len(corpus.train),
@@ -244,11 +242,6 @@ def _single_text(data: Any) -> Path | TextIO | None:
     if len(data) > 1:
         raise BadInput(f"{data[1]}: expected one text, got {len(data)} files")
     return data[0]
-
-
-def _files_to_store(source: Path | TextIO) -> list[str] | None:
-    """Return the file as a list, if another process can read it again; None otherwise."""
-    return [str(source.resolve())] if isinstance(source, Path) and source != STDIN else None
 
 
 def _exists(path: Path) -> bool:
