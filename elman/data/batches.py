@@ -26,10 +26,10 @@ class ByLength:
     Args:
         lengths: length of each example.
         batch: batch size; the last batch of an epoch may be smaller.
-        collate: builds a batch from the indices of its examples.
+        collate: builds a batch from the indices of its examples and the epoch, from 0.
         seed: random seed for the order; None always sorts by length, for validation.
 
-    >>> batches = ByLength([5, 1, 4, 2], 2, list, seed=None)
+    >>> batches = ByLength([5, 1, 4, 2], 2, lambda numbers, epoch: numbers, seed=None)
     >>> list(batches)
     [[1, 3], [2, 0]]
     """
@@ -38,7 +38,7 @@ class ByLength:
         self,
         lengths: Sequence[int] | NDArray[np.int64],
         batch: int,
-        collate: Callable[[list[int]], Any],
+        collate: Callable[[list[int], int], Any],
         seed: int | None,
     ) -> None:
         self._lengths, self._batch, self._collate, self._seed = np.asarray(lengths), batch, collate, seed
@@ -54,7 +54,7 @@ class ByLength:
             rank: index of the process.
             world_size: number of processes.
 
-        >>> batches = ByLength([5, 1, 4, 2, 3], 4, list, seed=None)
+        >>> batches = ByLength([5, 1, 4, 2, 3], 4, lambda numbers, epoch: numbers, seed=None)
         >>> [list(batches.part(rank, 2)) for rank in (0, 1)]
         [[[1, 4], [0]], [[3, 2], Unused(batch=[0])]]
         """
@@ -71,7 +71,7 @@ class ByLength:
             self._epoch, self._order = epoch, self._ordered(epoch)
         numbers = self._order[position].tolist()
         of_process = numbers[self._rank :: self._world_size]
-        return self._collate(of_process) if of_process else Unused(self._collate(numbers[:1]))
+        return self._collate(of_process, epoch) if of_process else Unused(self._collate(numbers[:1], epoch))
 
     def __iter__(self) -> Iterator[Any]:
         return (self[index] for index in range(len(self)))

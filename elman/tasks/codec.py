@@ -46,6 +46,20 @@ class Codec(ABC):
     def encode(self, example: Example) -> tuple[Any, int]:
         """Encode an example for `collate`, and return its number of time steps."""
 
+    @property
+    def augments(self) -> bool:
+        """True if training examples are encoded by `augment`, anew in each epoch."""
+        return False
+
+    def augment(self, examples: Sequence[Example], rngs: Iterable[np.random.Generator]) -> Sequence[Any]:
+        """Encode examples of the training part with random changes, for `collate`.
+
+        Args:
+            examples: the examples of a batch.
+            rngs: the random number generator of each, seeded by the training, the epoch and the example.
+        """
+        raise NotImplementedError
+
     @abstractmethod
     def collate(self, encoded: Sequence[Any]) -> Any:
         """Make a batch for the model's `loss`."""

@@ -324,9 +324,19 @@ class SupervisedTask(Task):
                 note(f"{count:,} of the {total} for {name} are also in the training part")
 
     def batches(self, codec: Codec, examples: Iterable[Example], batch: int, seed: int | None) -> ByLength:
-        """Make batches by length; with a seed, in a different order in each epoch."""
+        """Make batches by length; with a seed, in a different order and with other augmentation in each epoch."""
+        if seed is not None and codec.augments:
+            stored = self.store(examples)
+            lengths = np.array([codec.encode(example)[1] for example in stored])
+
+            def augmented(numbers: list[int], epoch: int) -> Any:
+                # By example, so that a batch is the same on any number of processes.
+                rngs = (np.random.default_rng((seed, epoch, i)) for i in numbers)
+                return codec.collate(codec.augment([stored[i] for i in numbers], rngs))
+
+            return ByLength(lengths, batch, augmented, seed)
         encoded, lengths = self._encoded(codec, examples)
-        return ByLength(lengths, batch, lambda numbers: codec.collate([encoded[i] for i in numbers]), seed)
+        return ByLength(lengths, batch, lambda numbers, epoch: codec.collate([encoded[i] for i in numbers]), seed)
 
     def _encoded(self, codec: Codec, examples: Iterable[Example]) -> tuple[Sequence[Any], NDArray[np.int64]]:
         """Encode examples, and return their numbers of steps."""

@@ -160,7 +160,7 @@ class SeriesTask(SupervisedTask):
         encoded, lengths = self._encoded(codec, examples)
         N, period = len(encoded), codec.folds if seed is None else FOLDS
 
-        def collate(numbers: list[int]) -> SeriesBatch:
+        def collate(numbers: list[int], epoch: int) -> SeriesBatch:
             rows = [i % N for i in numbers]
             return codec.collate([encoded[i] for i in rows])._replace(folds=torch.tensor(rows) % period)
 
