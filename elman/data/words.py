@@ -91,6 +91,15 @@ def distinct(sentences: Sequence[Sequence[NDArray[np.int64]]]) -> tuple[list[NDA
     return which, [spelling for _, spelling in seen.values()]
 
 
+def word_pairs(words: Sequence[str]) -> list[str]:
+    """Return the pair of each word and the one before it; the word before the first is empty.
+
+    >>> word_pairs(["to", "be"])
+    [' to', 'to be']
+    """
+    return [f"{before} {word}" for before, word in zip(["", *words[:-1]], words, strict=True)]
+
+
 @lru_cache(1 << 18)
 def grams(word: str, buckets: int) -> NDArray[np.int64]:
     """Return the hashed ids, below `buckets`, of the character n-grams of a word (n = 3 to 5), with marks at its ends.

@@ -111,7 +111,7 @@ def prepare(
     )
     saved = {"codec.json": codec.to_json() + "\n", **task.extra_files(splits, options, data)}
     name, args, details = ", ".join(map(str, data)), codec.model_args(options), (codec, splits, options, seed)
-    first_weights = task.first_weights(codec, options, run, tell)
+    first_weights = task.first_weights(codec, splits.train, options, run, tell)
     return PreparedData(name, facts, args, summary, options, train, validation, saved, details, first_weights)
 
 

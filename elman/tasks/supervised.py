@@ -150,8 +150,8 @@ class SupervisedTask(Task):
             Raises `BadInput` if they are a file that `read_texts` reads.
         resolve: sets unset options from the data. Returns the options and the data, which it may have read already, for
             `read`.
-        initialize: from the fitted codec, the options and a function that prints a line, makes a function that sets
-            weights of a new model; None: all begin at random.
+        initialize: from the fitted codec, the training part, the options and a function that prints a line, makes a
+            function that sets weights of a new model; None: all begin at random.
         store: the sequence that stores examples and encoded examples.
         metrics_note: returns a line about how the metrics were computed.
         describe: returns an input in one line.
@@ -175,7 +175,9 @@ class SupervisedTask(Task):
     read_texts: Callable[[Path, Loaded], Iterable[Example]] | None = None
     check_lines: Callable[[Sequence[str], Loaded], None] | None = None
     resolve: Callable[[Any, Any, Callable[[str], Any]], tuple[Any, Any]] | None = None
-    initialize: Callable[[Any, Any, Callable[[str], Any]], Callable[[Any], None] | None] | None = None
+    initialize: Callable[[Any, Sequence[Example], Any, Callable[[str], Any]], Callable[[Any], None] | None] | None = (
+        None
+    )
     rows: RowReader | None = None
     store: Callable[[Iterable[Any]], Sequence[Any]] = DiskList
     metrics_note: Callable[[], str] | None = None
@@ -236,16 +238,21 @@ class SupervisedTask(Task):
         name = ", ".join(map(str, data)) if is_files(data) else in_python
         details = (codec, splits, options, seed)
         args = codec.model_args(options)
-        first_weights = self.first_weights(codec, options, run or base, tell)
+        first_weights = self.first_weights(codec, splits.train, options, run or base, tell)
         return PreparedData(name, facts, args, summary, options, train, validation, saved, details, first_weights)
 
     def first_weights(
-        self, codec: Codec, options: Any, run: Run | None, tell: Callable[[str], Any] | None
+        self,
+        codec: Codec,
+        train: Sequence[Example],
+        options: Any,
+        run: Run | None,
+        tell: Callable[[str], Any] | None,
     ) -> Callable[[Any], None] | None:
         """Return `PreparedData.initialize`; None if the weights are those of a run."""
         if self.initialize is None or run is not None:
             return None
-        return self.initialize(codec, options, tell or (lambda line: None))
+        return self.initialize(codec, train, options, tell or (lambda line: None))
 
     def codec_for(self, splits: Splits, options: Any, run: Run | None) -> Codec:
         """Load the codec of a run, or fit one to the training part; check the targets of all parts.

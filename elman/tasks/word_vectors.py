@@ -1,12 +1,13 @@
 """Pretrained word vectors (`--vectors`) as the first weights of the word embeddings of a task."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import nn
 
+from elman.data.examples import Example
 from elman.data.word_vectors import read_vectors, vector_size
 from elman.errors import BadInput
 
@@ -25,11 +26,14 @@ def with_embed(options: Any) -> Any:
     return options.model_copy(update={"vectors": str(path), "embed": options.embed or vector_size(path)})
 
 
-def initialize(codec: Any, options: Any, tell: Callable[[str], Any]) -> Callable[[Any], None] | None:
+def initialize(
+    codec: Any, train: Sequence[Example], options: Any, tell: Callable[[str], Any]
+) -> Callable[[Any], None] | None:
     """Read the vectors of the words of a codec, and tell how many have one.
 
     Args:
         codec: the fitted codec, with `words`.
+        train: the training part.
         options: the options of the task.
         tell: called with a line on the vectors.
 

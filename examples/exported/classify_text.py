@@ -35,6 +35,12 @@ for b, sentence in enumerate(sentences):
         all_grams[t, b, : counts[t, b]] = spellings[b][t]
 lengths = np.array([len(sentence) for sentence in sentences])
 inputs = {"words": words, "grams": all_grams, "gram_counts": counts, "lengths": lengths}
+if "pairs" in settings:
+    pair_number = {pair: i for i, pair in enumerate(settings["pairs"], 1)}
+    inputs["pairs"] = np.zeros((T, B), np.int64)
+    for b, sentence in enumerate(sentences):
+        for t, pair in enumerate(zip(["", *sentence], sentence, strict=False)):
+            inputs["pairs"][t, b] = pair_number.get(" ".join(pair), 0)
 [logits] = model.run(["logits"], inputs)
 if settings.get("multi_label"):  # each label has a probability of its own
     for text, p in zip(texts, 1 / (1 + np.exp(-logits)), strict=True):

@@ -68,7 +68,7 @@ def test_a_run_of_texts(elman: Command, trained: Path, lines: list[Path], tmp_pa
     assert {"codec.json", "split.csv", "baseline.safetensors", "confusion.png", "flow.csv"} <= files(trained)
     config = json.loads((trained / "config.json").read_text())
     own, baseline = config["scores"].items()
-    assert (own[0], baseline[0]) == ("bidirectional GRU 8", "TF-IDF and logistic regression")
+    assert (own[0], baseline[0]) == ("bidirectional GRU 8 and naive Bayes", "TF-IDF and logistic regression")
     assert list(own[1]) == list(baseline[1]) == ["accuracy", "macro_f1", "nats_per_text"]
     assert own[1]["accuracy"] > 0.9
     said = elman("evaluate", trained, *lines)

@@ -16,6 +16,7 @@ from elman.decoding.crf import LinearChain
 from elman.tasks.tag.options import TagOptions
 from elman.tasks.tag.score import span_scores_by_type
 from elman.tasks.tag.task import TASK, TagCodec, TagPrediction
+from elman.tasks.task import Input
 from tests.small import Command, unchecked
 from tests.tasks.test_export import EXAMPLES, randomize, used
 
@@ -159,6 +160,9 @@ def test_probabilities_are_marginals(trained: Path) -> None:
     rows = tagger.predict([sentence])
     assert [row["label"] for row in rows] == tagger.classes_[best[:, 0]].tolist()
     assert [row["probability"] for row in rows] == [round(P[t, k], 4) for t, k in enumerate(best[:, 0])]
+    # as `elman serve` predicts, together with the sentence of another request
+    requests = [[Input("", sentence)], [Input("", ["Ada", "Turing"])]]
+    assert TASK.predict_requests(tagger._loaded, requests)[0] == rows
 
 
 def test_the_best_labels_of_a_sentence_are_not_those_of_its_words() -> None:

@@ -28,7 +28,7 @@ Damage = Callable[[Path], object]
 TAGGED = tuple([[pair[side] for pair in sentence] for sentence in sentences()] for side in (0, 1))
 DATA: dict[str, tuple[Any, dict[str, Any]]] = {
     "image": (bars(20), {}),
-    "classify": (texts(), {"embed": 4, "pieces": 100}),
+    "classify": (texts(), {"embed": 4, "pieces": 100, "pairs": 100}),
     "tag": (TAGGED, {"embed": 4, "characters": 4}),
     "forecast": (np.sin(np.arange(200) / 3) + 2, {"season": 4, "horizon": 4}),
     "translate": (PAIRS, {"embed": 4}),

@@ -22,7 +22,7 @@ from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy
 from elman import __version__, tasks
 from elman.cli.export import Format
 from elman.data.examples import Example
-from elman.data.words import grams
+from elman.data.words import grams, word_pairs
 from elman.errors import Failure, MissingPackage
 from elman.export import FORMATS, Runner
 from elman.export._c import CRunner
@@ -115,7 +115,11 @@ def test_texts(runs: dict[str, Trained]) -> None:
         for t, word in enumerate(words):
             numbers[t, b] = codec.number.get(word, 0)
             all_grams[t, b, : counts[t, b]] = torch.from_numpy(spellings[b][t])
+    pairs = torch.zeros(4, 3, dtype=torch.long)
+    for b, words in enumerate(sentences):
+        pairs[: len(words), b] = torch.tensor([codec.pair.get(pair, 0) for pair in word_pairs(words)])
     inputs = {"words": numbers, "grams": all_grams, "gram_counts": counts, "lengths": torch.tensor([4, 1, 1])}
+    inputs["pairs"] = pairs
     logits = parts(runs["classify"])["model"].run(inputs)["logits"]
     model, batch = runs["classify"].model, codec.collate([codec.encode(Example(" ".join(s)))[0] for s in sentences])
     with torch.inference_mode():

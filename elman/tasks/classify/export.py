@@ -19,12 +19,18 @@ class ExportedTextClassifier(nn.Module):
         super().__init__()
         self.model = model
 
-    def forward(self, words: Tensor, grams: Tensor, gram_counts: Tensor, lengths: Tensor) -> Tensor:
-        """Map word numbers (T, B), n-gram numbers (T, B, G), their counts (T, B) and lengths (B,) to logits (B, K)."""
+    def forward(
+        self, words: Tensor, grams: Tensor, gram_counts: Tensor, lengths: Tensor, pairs: Tensor | None = None
+    ) -> Tensor:
+        """Map word numbers (T, B), n-gram numbers (T, B, G), their counts (T, B) and lengths (B,) to logits (B, K).
+
+        The naive Bayes part also takes hashed pairs of words (T, B).
+        """
         is_gram = torch.arange(grams.shape[2], device=grams.device) < gram_counts.unsqueeze(2)
         vectors = nn.functional.embedding(grams, self.model.pieces.weight) * is_gram.unsqueeze(3)
         spellings = vectors.sum(2) / gram_counts.clamp(min=1).unsqueeze(2)
-        return self.model.logits(self.model.words(words) + spellings, lengths)
+        logits = self.model.logits(self.model.words(words) + spellings, lengths)
+        return self.model.with_evidence(logits, words, pairs, lengths)
 
 
 def export(loaded: Loaded) -> Exportable:
@@ -42,11 +48,18 @@ def export(loaded: Loaded) -> Exportable:
     lengths = TensorSpec(
         name="lengths", shape=(BATCH,), dtype=torch.int64, lengths_of=STEPS, about="words of each text"
     )
+    pairs = TensorSpec(
+        name="pairs",
+        shape=(STEPS, BATCH),
+        dtype=torch.int64,
+        high=len(codec.pairs) + 1,
+        about="number of the pair of each word and the one before it, which is empty for the first",
+    )
     part = ExportPart(
         name="model",
         about="maps texts to the logits of the labels",
         module=ExportedTextClassifier(model),
-        inputs=(words, grams, counts, lengths),
+        inputs=(words, grams, counts, lengths, *([pairs] if codec.pairs else [])),
         outputs=(TensorSpec(name="logits", shape=(BATCH, len(codec.labels)), about="of each label"),),
         not_layers="the mean and the maximum over all steps",
     )
@@ -57,5 +70,7 @@ def export(loaded: Loaded) -> Exportable:
         "gram_sizes": GRAMS,
         "gram_hash": "crc32 of the n-gram of <word> in UTF-8, modulo pieces",
     }
+    if codec.pairs:
+        encoding["pairs"] = codec.pairs
     several = {"multi_label": True, "threshold": THRESHOLD} if codec.multi_label else {}
     return Exportable([part], {"labels": codec.labels, **encoding, **several})

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy, dropout, embedding
 
 from elman.data.words import UNKNOWN
+from elman.tasks.classify.naive_bayes import NaiveBayes
 from elman.tasks.recurrent_layers import stack, title
 
 
@@ -20,6 +21,7 @@ class Texts(NamedTuple):
         spelling: the index of each word's spelling, (T, B).
         grams: character n-gram numbers of all spellings, concatenated, (M,).
         begins: where the n-grams of each spelling begin, (N,).
+        pairs: numbers of the pairs of each word and the one before it, (T, B), for the naive Bayes part.
         labels: label numbers, (B,); with several labels for each text, which it has, 0 or 1, (B, K).
     """
 
@@ -28,6 +30,7 @@ class Texts(NamedTuple):
     spelling: Tensor
     grams: Tensor
     begins: Tensor
+    pairs: Tensor
     labels: Tensor
 
 
@@ -36,6 +39,10 @@ class TextClassifier(nn.Module):
 
     A word is the sum of its embedding and the mean of the embeddings of its character n-grams, so unknown words differ
     from each other. Bojanowski et al., arXiv:1607.04606.
+
+    With the naive Bayes part, the logits are the mean of those of the network and of the evidence of words and pairs.
+    In training each has a loss of its own: where naive Bayes alone is right, the network would learn nothing from the
+    loss of both together.
 
     Args:
         vocabulary: V, known words; number 0 stands for all others.
@@ -50,6 +57,7 @@ class TextClassifier(nn.Module):
         word_dropout: probability in training that a word is masked, but not its character n-grams.
         smoothing: label smoothing.
         bptt: truncated BPTT: steps of the gradient; 0: all steps.
+        pairs: known word pairs of the naive Bayes part; 0: the model has no such part.
         multi_label: whether a text may have several labels; then each has a probability of its own.
         class_weights: weight of each label in the loss of training, (K,); none: all alike. Of several labels for each
             text, it is that of texts with the label; texts without it make up for the difference.
@@ -68,6 +76,7 @@ class TextClassifier(nn.Module):
         word_dropout: float = 0.0,
         smoothing: float = 0.0,
         bptt: int = 0,
+        pairs: int = 0,
         multi_label: bool = False,
         class_weights: Sequence[float] = (),
     ) -> None:
@@ -79,10 +88,22 @@ class TextClassifier(nn.Module):
         self.dropout, self.word_dropout, self.smoothing = dropout, word_dropout, smoothing
         self.output = nn.Linear(2 * self.recurrent.output_size, labels)
         self.multi_label, self.class_weights = multi_label, tuple(class_weights)
-        self.title = title(cell, layers, hidden, bidirectional=True)
+        self.bayes = NaiveBayes(vocabulary, pairs, labels, multi_label) if pairs else None
+        self.title = title(cell, layers, hidden, bidirectional=True) + (" and naive Bayes" if pairs else "")
 
     def forward(self, batch: Texts) -> Tensor:
         """Return the logits of every label for every text, (B, K)."""
+        return self.with_evidence(self.of_network(batch), batch.words, batch.pairs, batch.lengths)
+
+    def with_evidence(self, logits: Tensor, words: Tensor, pairs: Tensor | None, lengths: Tensor) -> Tensor:
+        """Return the mean of logits (B, K) and the evidence of words and pairs (T, B), if the model has such a part."""
+        if self.bayes is None or pairs is None:
+            return logits
+        mean: Tensor = (logits + self.bayes(words, pairs, lengths)) / 2
+        return mean
+
+    def of_network(self, batch: Texts) -> Tensor:
+        """Return the logits of the network alone, (B, K)."""
         words, lengths = batch.words, batch.lengths
         if self.training:
             words = words.masked_fill(torch.rand(words.shape, device=words.device) < self.word_dropout, UNKNOWN)
@@ -105,14 +126,20 @@ class TextClassifier(nn.Module):
         With several labels for each text it is the sum of their binary cross-entropies. Smoothing and class weights are
         those of training alone.
         """
-        logits, labels = self(batch), batch.labels
-        smoothing, class_weights = (self.smoothing, self.class_weights) if self.training else (0.0, ())
-        weights = logits.new_tensor(class_weights) if class_weights else None
+        labels, count = batch.labels, len(batch.labels)
+        if not self.training:
+            return self._nats(self(batch), labels), count, None
+        nats = self._nats(self.of_network(batch), labels, self.smoothing)
+        if self.bayes is not None:
+            evidence = self.bayes(batch.words, batch.pairs, batch.lengths, labels)
+            nats = (nats + self._nats(evidence, labels)) / 2
+        return nats, count, None
+
+    def _nats(self, logits: Tensor, labels: Tensor, smoothing: float = 0.0) -> Tensor:
+        weights = logits.new_tensor(self.class_weights) if self.class_weights and self.training else None
         if self.multi_label:
-            nats = _binary_cross_entropy(logits, labels, weights, smoothing)
-        else:
-            nats = cross_entropy(logits, labels, weights, reduction="sum", label_smoothing=smoothing)
-        return nats, len(labels), None
+            return _binary_cross_entropy(logits, labels, weights, smoothing)
+        return cross_entropy(logits, labels, weights, reduction="sum", label_smoothing=smoothing)
 
 
 def _binary_cross_entropy(logits: Tensor, labels: Tensor, weights: Tensor | None, smoothing: float) -> Tensor:

@@ -56,6 +56,10 @@ class ClassifyOptions(SupervisedOptions):
     vectors: shared.Vectors = None
     dropout: shared.Dropout = 0.5
     pieces: Annotated[Whole, Field(ge=1, description="Size of the hash table of character n-grams.")] = 20_000
+    pairs: Annotated[
+        Whole,
+        Field(ge=0, description="Word pairs of the naive Bayes part, the most frequent ones; 0: no such part."),
+    ] = 200_000
     word_dropout: Annotated[Share, Field(description="Word dropout: share of words masked in training.")] = 0.4
     smoothing: Annotated[Share, Field(description="Label smoothing.")] = 0.2
     class_weight: shared.ClassWeight = None

@@ -1,7 +1,7 @@
 """Text classification, word by word."""
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import pairwise
@@ -20,7 +20,7 @@ from elman.data.parts import ExampleStore
 from elman.data.row_stream import RowReader
 from elman.data.tables import TABLES, json_keys, sources, table_columns
 from elman.data.validation import is_table, listed, sides
-from elman.data.words import encode_words, grams, padded, split_words, vocabulary_of, word_ids
+from elman.data.words import encode_words, grams, padded, split_words, vocabulary_of, word_ids, word_pairs
 from elman.errors import BadInput
 from elman.io.run_folder import Run
 from elman.io.schema import Size
@@ -46,6 +46,7 @@ from elman.tasks.supervised import Baseline, Evaluation, Numbers, Plot, Supervis
 from elman.tasks.task import Loaded
 from elman.tasks.word_vectors import initialize, with_embed
 
+MAX_COUNTS = 1 << 24  # of pairs with labels, in the naive Bayes part
 MIN_TEXTS = 100  # with fewer texts, the baseline also uses terms that occur once
 MAX_TEXTS = 100_000  # for the baseline
 C = 3.0  # inverse regularization of the baseline; the best of 1, 3 and 10 on sentences of movie reviews
@@ -60,6 +61,7 @@ class ClassifyCodec(ClassificationCodec):
         words: the vocabulary.
         pieces: size of the hash table of character n-grams.
         terms: words and word pairs of the baseline, with their inverse document frequencies.
+        pairs: the word pairs of the naive Bayes part; none: there is no such part.
         multi_label: whether a text may have several labels; a prediction has a probability of each for itself.
         class_weights: weight of each label in the loss of training; none: all alike.
     """
@@ -67,13 +69,15 @@ class ClassifyCodec(ClassificationCodec):
     words: list[str]
     pieces: Size
     terms: dict[str, float]
+    pairs: list[str] = field(default_factory=list)
     multi_label: bool = False
     class_weights: list[float] = field(default_factory=list)
 
     @classmethod
     @override
     def fit(cls, train: Sequence[Example], options: ClassifyOptions) -> "ClassifyCodec":
-        labels, counts, baseline_indices = Counter[Any](), Counter[str](), set(spread(range(len(train)), MAX_TEXTS))
+        labels, counts, pairs = Counter[Any](), Counter[str](), Counter[str]()
+        baseline_indices = set(spread(range(len(train)), MAX_TEXTS))
 
         def counted() -> Iterator[str]:
             """Yield the texts of the baseline, and count the words and labels of all texts."""
@@ -81,6 +85,7 @@ class ClassifyCodec(ClassificationCodec):
                 labels.update(_labels_of(example))
                 counts.update(_words(example.input))
                 if i in baseline_indices:
+                    pairs.update(word_pairs(_words(example.input)) if options.pairs else ())
                     yield example.input
             fit_labels("classify", labels)  # raise our error before that of the library
 
@@ -92,13 +97,15 @@ class ClassifyCodec(ClassificationCodec):
             weights = [balanced_weights([labels[name], N - labels[name]], N)[0] for name in names]
         elif options.class_weight:
             weights = balanced_weights([labels[name] for name in names], len(train))
-        return cls(names, vocabulary_of(counts), options.pieces, idf, options.multi_label, weights)
+        most = min(options.pairs, MAX_COUNTS // (len(names) + 1))
+        known = vocabulary_of(pairs)[:most]
+        return cls(names, vocabulary_of(counts), options.pieces, idf, known, options.multi_label, weights)
 
     @override
     def model_args(self, options: ClassifyOptions) -> dict[str, Any]:
         names = ("cell", "embed", "hidden", "layers", "dropout", "word_dropout", "smoothing", "bptt")
         sizes = {"vocabulary": len(self.words), "pieces": self.pieces, "labels": len(self.labels)}
-        later = {"multi_label": self.multi_label, "class_weights": self.class_weights}
+        later = {"pairs": len(self.pairs), "multi_label": self.multi_label, "class_weights": self.class_weights}
         values = {name: getattr(options, name) for name in names}
         return sizes | values | {name: value for name, value in later.items() if value}  # earlier runs have none
 
@@ -106,6 +113,11 @@ class ClassifyCodec(ClassificationCodec):
     def number(self) -> dict[str, int]:
         """The number of each word."""
         return word_ids(self.words)
+
+    @cached_property
+    def pair(self) -> dict[str, int]:
+        """The number of each pair."""
+        return word_ids(self.pairs)
 
     @cached_property
     def tfidf(self) -> Any:
@@ -116,24 +128,26 @@ class ClassifyCodec(ClassificationCodec):
 
     @override
     def encode(self, example: Example) -> tuple[Any, int]:
-        """Return word numbers, the words, the size of the hash table, and the label number or a mask of labels."""
+        """Return word numbers, the words, the numbers of pairs, and the label number or a mask of labels."""
         tokens = _words(example.input) or [""]
         label: Any = self.label.get(example.target, NO_LABEL)
         if self.multi_label:
             [label] = multi_label.has_labels(self, [example.target or ()])
-        return (encode_words(tokens, self.number), " ".join(tokens), self.pieces, label), len(tokens)
+        pairs = encode_words(word_pairs(tokens), self.pair)
+        return (encode_words(tokens, self.number), " ".join(tokens), pairs, label), len(tokens)
 
     @override
     def collate(self, encoded: Sequence[Any]) -> Texts:
-        known, joined, pieces, labels = zip(*encoded, strict=True)
+        known, joined, pairs, labels = zip(*encoded, strict=True)
         number = dict[str, int]()
         spelling_of = [np.array([number.setdefault(word, len(number)) for word in text.split(" ")]) for text in joined]
-        spellings = [grams(word, pieces[0]) for word in number]
+        spellings = [grams(word, self.pieces) for word in number]
         lengths = torch.tensor([len(numbers) for numbers in known])
         begins = np.cumsum([0, *map(len, spellings[:-1])])
-        arrays = (padded(known), padded(spelling_of), np.concatenate(spellings), begins)
-        all_words, all_spelling, all_grams, starts = map(torch.from_numpy, arrays)
-        return Texts(all_words, lengths, all_spelling, all_grams, starts, torch.from_numpy(np.stack(labels)))
+        arrays = (padded(known), padded(spelling_of), np.concatenate(spellings), begins, padded(pairs))
+        all_words, all_spelling, all_grams, starts, all_pairs = map(torch.from_numpy, arrays)
+        targets = torch.from_numpy(np.stack(labels))
+        return Texts(all_words, lengths, all_spelling, all_grams, starts, all_pairs, targets)
 
     @override
     def predict(self, model: Any, batch: Any) -> list[Any]:
@@ -225,6 +239,22 @@ def load_baselines(codec: ClassifyCodec, tensors: Mapping[str, torch.Tensor]) ->
     return load_feedforward(codec, tensors, inputs=len(codec.terms))
 
 
+def first_weights(
+    codec: ClassifyCodec, train: Sequence[Example], options: ClassifyOptions, tell: Callable[[str], Any]
+) -> Callable[[Any], None]:
+    """Return a function that sets word vectors, and counts the training part for the naive Bayes part."""
+    set_words = initialize(codec, train, options, tell)
+
+    def set_weights(model: Any) -> None:
+        if set_words:
+            set_words(model)
+        if model.bayes is not None:
+            encoded = (codec.encode(example)[0] for example in train)
+            model.bayes.count((words, pairs, label) for words, _, pairs, label in encoded)
+
+    return set_weights
+
+
 def metrics(codec: ClassifyCodec, predictions: Sequence[Any], targets: Sequence[Any]) -> dict[str, float]:
     """Return the metrics of labels, or of several labels for each text."""
     if codec.multi_label:
@@ -284,7 +314,7 @@ TASK = ClassifyTask(
     options=ClassifyOptions,
     read=read,
     resolve=lambda data, options, tell: (with_embed(options), data),
-    initialize=initialize,
+    initialize=first_weights,
     rows=RowReader(
         columns=lambda options: {"--text": options.text, "--label": options.label},
         to_example=texts.from_row,
