@@ -111,6 +111,16 @@ def test_equals_the_reference_where_discounts_are_estimated() -> None:
         assert_proper(model, context)
 
 
+@settings(max_examples=50)
+@given(TEXTS, TEXTS, st.integers(1, 5))
+def test_the_next_token(text: list[int], ids: list[int], order: int) -> None:
+    model = NGram.fit(row(*text), V + 1, order)
+    p = model.next_probabilities(row(*ids))
+    assert p.shape == (len(ids), V + 1)
+    for i in range(len(ids)):
+        assert_allclose(p[i], distribution(model, ids[: i + 1], order), rtol=1e-9)
+
+
 @pytest.mark.slow
 @settings(max_examples=100)
 @given(TEXTS, st.lists(st.integers(0, V), min_size=1, max_size=5), st.integers(0, 60))

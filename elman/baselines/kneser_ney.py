@@ -26,6 +26,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import islice
 from typing import Any
 
@@ -119,6 +120,37 @@ class NGram:
         if not 1 <= order <= self.order:
             raise ValueError(f"order must be from 1 to {self.order}, got {order}")
         return -np.log(next(islice(self._by_order(_checked(ids, self.vocabulary)), order - 1, None)))
+
+    def next_probabilities(self, ids: Tokens) -> Reals:
+        """Compute the probability of every token of the vocabulary after each token of a text.
+
+        Args:
+            ids: a text (T,), tokens from 0 to vocabulary - 1.
+
+        Returns:
+            Probabilities (T, V); those of row t are of the token after ids[t].
+
+        Raises:
+            ValueError: if a token is out of range.
+        """
+        text = _checked(ids, self.vocabulary)
+        p = np.full((len(text), self.vocabulary), 1 / self.vocabulary)
+        context = before = np.zeros(len(text), np.int64)
+        for keys, (own_share, lower_share) in zip(self.keys, self._all_shares, strict=True):
+            # The n-grams of a context, which its id begins, are next to each other in the sorted keys.
+            begin, end = (np.searchsorted(keys, (context + i) * self.vocabulary) for i in (0, 1))
+            row = np.repeat(np.arange(len(text)), end - begin)
+            gram = np.arange(len(row)) + (end - np.cumsum(end - begin))[row]
+            p *= lower_share[context][:, None]
+            p[row, keys[gram] % self.vocabulary] += own_share[gram]
+            context = _find(keys, before * self.vocabulary + text)
+            before = np.concatenate([[-1], context[:-1]])[: len(text)]
+        return p
+
+    @cached_property
+    def _all_shares(self) -> list[tuple[Reals, Reals]]:
+        """The shares of each order; kept, since a text that is generated needs them for every token."""
+        return [self._shares(n, a) for n, a in enumerate((*self.continuations, self.counts[-1]))]
 
     def _by_order(self, text: Integers) -> Iterator[Reals]:
         """Iterate over the probabilities (T - 1,) of text[1:] by the models of order 1, 2, ..., lowest first."""

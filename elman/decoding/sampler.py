@@ -21,7 +21,7 @@ class Sampler(ABC, Generic[Step]):
 
     Args:
         model: in evaluation mode. Its method `hidden` maps inputs (T, B, ...) and a state to outputs (T, B, H) and the
-            next state, tensors (L, B, ...).
+            next state, tensors (L, B, ...) in tuples.
         seed: the same seed gives the same sequence; None: a different one each time.
         pending: steps that the model has not read yet.
     """
@@ -180,7 +180,7 @@ def _joined(states: Sequence[Any]) -> Any:
     """Return the states of several rows as that of a batch."""
     if isinstance(states[0], Tensor):
         return torch.cat([*states], 1)
-    return tuple(torch.cat(parts, 1) for parts in zip(*states, strict=True))
+    return tuple(map(_joined, zip(*states, strict=True)))
 
 
 def _parts(state: Any) -> list[Any]:

@@ -309,7 +309,7 @@ def _new_model(task: Task, prepared: PreparedData, base: Loaded | None) -> nn.Mo
         prepared.initialize(model)
     if base:
         _check_base(base.run, prepared.model_args)
-        model.load_state_dict(base.model.state_dict())
+        model.load_state_dict(base.run.load_tensors("model"))
     return model
 
 

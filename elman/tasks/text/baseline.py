@@ -14,6 +14,7 @@ from elman.baselines.kneser_ney import NGram, Tokens, best
 MAX_TOKENS = 10_000_000  # to fit, and to validate: counts take about 100 bytes per token
 BLOCK_SIZE = 1 << 20  # tokens to score at once
 COUNTS = ("last", "sample")  # fields that are stored besides the n-gram
+WEIGHT = "weight"
 
 
 @dataclass(frozen=True)
@@ -24,11 +25,13 @@ class NgramBaseline:
         model: the fitted n-gram.
         last: the number of tokens at the end of the training part that it was fitted on; 0: all.
         sample: the number of tokens of the sample of the training part that it was fitted on; 0: none.
+        weight: the weight of the network in the ensemble of both; None: there is no ensemble.
     """
 
     model: NGram
     last: int = 0
     sample: int = 0
+    weight: float | None = None
 
     @property
     def title(self) -> str:
@@ -55,25 +58,19 @@ class NgramBaseline:
             return cls(model, sample=min(len(train), MAX_TOKENS))
         return cls(model, MAX_TOKENS if len(train) > MAX_TOKENS else 0)
 
-    def nats(self, ids: Tokens, size: int) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
-        """Return the negative log-likelihood of ids[1:] in nats, summed over blocks of `size` tokens, and their tokens.
-
-        Args:
-            ids: the tokens.
-            size: tokens of a block, a divisor of `BLOCK_SIZE`.
-        """
-        sums, context = list[NDArray[np.float64]](), max(self.model.order - 1, 1)
+    def nats(self, ids: Tokens) -> NDArray[np.float64]:
+        """Return the negative log-likelihood of each of ids[1:] in nats, (N - 1,)."""
+        parts, context = [np.zeros(0)], max(self.model.order - 1, 1)
         for begin in range(1, len(ids), BLOCK_SIZE):
             end = min(begin + BLOCK_SIZE, len(ids))
-            nats = self.model.nats(ids[max(begin - context, 0) : end])[begin - end :]
-            sums.append(np.add.reduceat(nats, np.arange(0, len(nats), size)))
-        begins = np.arange(0, len(ids) - 1, size)
-        return np.concatenate([np.zeros(0), *sums]), np.minimum(size, len(ids) - 1 - begins)
+            parts.append(self.model.nats(ids[max(begin - context, 0) : end])[begin - end :])
+        return np.concatenate(parts)
 
     def tensors(self) -> dict[str, NDArray[Any]]:
         """Return the model for safetensors."""
         counts = {name: np.array([count]) for name in COUNTS if (count := getattr(self, name))}
-        return self.model.tensors() | counts
+        weight = {} if self.weight is None else {WEIGHT: np.array([self.weight])}
+        return self.model.tensors() | counts | weight
 
     @classmethod
     def from_tensors(cls, tensors: Mapping[str, NDArray[Any]]) -> NgramBaseline:
@@ -83,4 +80,7 @@ class NgramBaseline:
             ValueError: as `NGram.from_tensors`.
         """
         counts = {name: int(tensors[name][0]) for name in COUNTS if name in tensors}
-        return cls(NGram.from_tensors(tensors), **counts)
+        weight = tensors.get(WEIGHT)
+        if weight is not None and (weight.shape != (1,) or not 0 <= weight[0] <= 1):
+            raise ValueError(f"ensemble: weight must be a number from 0 to 1, got {weight.tolist()!s:.80}")
+        return cls(NGram.from_tensors(tensors), **counts, weight=None if weight is None else float(weight[0]))

@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from elman.data import tokenizers
 from elman.export._modules import ModuleChain
+from elman.io.terminal import note
 from elman.tasks.export_part import (
     BATCH,
     STEPS,
@@ -18,6 +19,7 @@ from elman.tasks.export_part import (
     states_of,
 )
 from elman.tasks.task import Loaded
+from elman.tasks.text.ensemble import network_of
 from elman.tasks.text.model import LanguageModel
 
 
@@ -36,7 +38,9 @@ class ExportedLanguageModel(nn.Module):
 
 def export(loaded: Loaded) -> Exportable:
     """Return the model, its tokenizer, and the token that is never generated."""
-    model, tokenizer = loaded.model, loaded.codec
+    model, tokenizer = network_of(loaded.model), loaded.codec
+    if model is not loaded.model:
+        note(f"{loaded.run.path}: of the ensemble, the network alone is exported")
     vocabulary = tokenizer.get_vocab_size()
     initial, final = states_of(model.recurrent)
     tokens = TensorSpec(

@@ -43,6 +43,13 @@ class TextOptions(shared.Options):
     dropout: shared.Dropout = 0.2
     bptt: Annotated[Whole, Field(ge=1, description="Truncated BPTT: the gradient reaches back at most N tokens.")] = 64
     batch: shared.Batch = 16
+    ensemble: Annotated[
+        bool,
+        Field(
+            description="Predict the weighted mean of the network and the n-gram, with the weight fitted on validation."
+        ),
+        typer.Option("--ensemble"),
+    ] = False
     validation: Annotated[Files, Field(description="A text to validate on, instead of a share of FILE.")] = None
     test: Annotated[Files, Field(description="A text to test on, instead of the last share of FILE.")] = None
     encoding: shared.Encoding = "utf-8"

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -13,11 +13,13 @@ from tokenizers import Tokenizer
 
 from elman.bptt import Stream
 from elman.data import tokenizers
-from elman.data.streams import streams
+from elman.data.streams import IGNORED, streams
 from elman.report.shown import Scores
 from elman.tasks.bootstrap import margins
 from elman.tasks.text.model import LanguageModel
 from elman.training.devices import device_of
+
+Reals = NDArray[np.float64]
 
 BLOCK_SIZE = 1 << 20  # tokens to process at once
 BLOCK_TOKENS = 1024  # of the bootstrap: errors of tokens nearby are alike
@@ -78,59 +80,53 @@ class Score(NamedTuple):
         return cls(per_token, bits / max(text.characters, 1), math.exp(min(per_token, 700)))
 
 
-class Blocks(NamedTuple):
-    """The cross-entropy of a text by blocks of it: units of the bootstrap.
+def scores(text: ScoredText, nats: Mapping[str, Reals], console: Console) -> Scores:
+    """Return the scores of each model from its cross-entropy of each token but the first, (N - 1,).
 
-    nats: the nats of each block, summed over its tokens, (N,).
-    tokens: the number of tokens of each block, (N,).
+    Print the share of unknown tokens, if there are any.
     """
-
-    nats: NDArray[np.float64]
-    tokens: NDArray[np.int64]
-
-    @classmethod
-    def of(cls, nats: NDArray[Any], tokens: NDArray[np.int64], size: int) -> "Blocks":
-        """Sum over each `size` consecutive entries of an axis, (M, ...), and flatten."""
-        at = np.arange(0, len(nats), size)
-        return cls(np.add.reduceat(nats, at).ravel(), np.add.reduceat(tokens, at).ravel())
-
-
-def scores(text: ScoredText, nats: Mapping[str, Blocks], console: Console) -> Scores:
-    """Return the scores of each model; print the share of unknown tokens, if there are any."""
     if text.unknown:
         share = text.unknown / (len(text.ids) - 1)
         console.print(
             f"{share:.2%} of the tokens are unknown to this run; bits per character count each of their characters."
         )
     result = Scores(counted=f"{max(len(text.ids) - 1, 0):,} tokens")
-    for title, blocks in nats.items():
+    for title, of_tokens in nats.items():
+        begins = np.arange(0, len(of_tokens), BLOCK_TOKENS)
+        blocks, tokens = np.add.reduceat(of_tokens, begins), np.minimum(len(of_tokens) - begins, BLOCK_TOKENS)
 
-        def score(indices: Sequence[int] | slice, blocks: Blocks = blocks) -> dict[str, float]:
-            mean = blocks.nats[indices].sum() / max(blocks.tokens[indices].sum(), 1)
+        def score(
+            indices: Sequence[int] | slice, blocks: Reals = blocks, tokens: NDArray[np.int64] = tokens
+        ) -> dict[str, float]:
+            mean = blocks[indices].sum() / max(tokens[indices].sum(), 1)
             return Score.of(float(mean) * (len(text.ids) - 1), text)._asdict()
 
         result[title] = score(slice(None))
-        result.margins[title] = margins(score, range(len(blocks.nats)))
+        result.margins[title] = margins(score, range(len(blocks)))
     return result
 
 
-def nats(model: LanguageModel, ids: NDArray[np.int32], console: Console | None = None) -> Blocks:
-    """Return the cross-entropy of ids[1:], each given its context in its stream; a console shows progress."""
-    chunks = evaluation_streams(ids)
+def nats(model: LanguageModel, ids: NDArray[np.int32], console: Console | None = None) -> Reals:
+    """Return the cross-entropy of each of ids[1:], (N - 1,), given its context in its stream.
+
+    A console shows progress.
+    """
+    chunks, positions = evaluation_streams(ids), evaluation_streams(np.arange(len(ids)))
     state, device = None, device_of(model)
-    sums, counts = [], []
+    result = np.zeros(len(ids) - 1)
     training = model.training
     model.eval()
     with torch.no_grad():
-        for chunk in track(chunks, "scoring", console=console, transient=True) if console else chunks:
-            chunk_nats, state = model.nats(chunk.to(device), state)
-            sums.append(chunk_nats.double().sum(0).cpu().numpy())
-            counts.append(chunk.lengths.cpu().numpy())
+        for i in track(range(len(chunks)), "scoring", console=console, transient=True, disable=console is None):
+            of_chunk, state = model.nats(chunks[i].to(device), state)
+            targets = positions[i].values[1]
+            is_target = targets != IGNORED
+            result[targets[is_target].numpy() - 1] = of_chunk.cpu()[is_target]
     model.train(training)
-    return Blocks.of(np.stack(sums), np.stack(counts), BLOCK_TOKENS // CHUNK)
+    return result
 
 
-def evaluation_streams(ids: NDArray[np.int32]) -> Stream:
+def evaluation_streams(ids: NDArray[np.integer]) -> Stream:
     """Return the streams to score a text in.
 
     There are up to 64, with at least 1,000 tokens each, so that the empty state at the beginning of each hardly

@@ -3,6 +3,7 @@
 import io
 import re
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -32,6 +33,7 @@ from elman.tasks.text import corpus as corpora
 from elman.tasks.text import sample, score, streamed
 from elman.tasks.text.baseline import NgramBaseline
 from elman.tasks.text.corpus import Corpus
+from elman.tasks.text.ensemble import Ensemble, fit_weight, mean_nats, network_of
 from elman.tasks.text.export import export
 from elman.tasks.text.model import LanguageModel
 from elman.tasks.text.options import TextOptions
@@ -113,19 +115,31 @@ class TextTask(Task):
     def score_run(self, run: Run, model: nn.Module, data: PreparedData, console: Console) -> Scores:
         corpus: Corpus
         corpus, kind = data.details
+        model.load_state_dict(run.load_tensors("model"))
         with console.status("fitting the n-gram baseline"):
             vocabulary = corpus.tokenizer.get_vocab_size()
             parts = (corpus.train, corpus.validation.ids)
             baseline = NgramBaseline.fit(*parts, vocabulary, MAX_ORDER[kind], corpus.is_sample)
+        if data.options.ensemble:
+            network: Any = model
+            ids = corpus.validation.ids
+            baseline = replace(baseline, weight=fit_weight(_network_nats(network, ids, console), baseline.nats(ids)))
         run.save_tensors("baseline", {name: torch.from_numpy(array) for name, array in baseline.tensors().items()})
-        model.load_state_dict(run.load_tensors("model"))
-        return self._scores(model, corpus.test, baseline, console)
+        return self._scores(_with_ngram(model, baseline), corpus.test, baseline, console)
 
     @override
     def baseline_losses(self, run: Run, data: PreparedData, scores: Scores) -> dict[str, float]:
         validation, baseline = data.details[0].validation, _baseline(run)
-        nats = score.Blocks(*baseline.nats(validation.ids, score.BLOCK_TOKENS))
-        return {baseline.title: float(nats.nats.sum() / nats.tokens.sum())}
+        return {baseline.title: float(baseline.nats(validation.ids).mean())}
+
+    @override
+    def load(self, run: Run, device: torch.device | str = "cpu") -> Loaded:
+        """Load a model; that of a training with --ensemble is one with the n-gram, once this is fitted."""
+        loaded = super().load(run, device)
+        is_fitted = run.config.get("ended") or (run.path / "baseline.safetensors").exists()
+        if not loaded.options.ensemble or not is_fitted:
+            return loaded
+        return replace(loaded, model=_with_ngram(loaded.model, _baseline(run)).eval())
 
     @override
     def evaluate(self, loaded: Loaded, data: Any, console: Console) -> Scores:
@@ -138,9 +152,13 @@ class TextTask(Task):
         return self._scores(loaded.model, text, baseline, console)
 
     def _scores(self, model: Any, text: score.ScoredText, baseline: NgramBaseline | None, console: Console) -> Scores:
-        nats = {str(model.title): score.nats(model, text.ids, console if console.is_terminal else None)}
+        network = network_of(model)
+        nats = {str(network.title): _network_nats(network, text.ids, console)}
         if baseline is not None:
-            nats[baseline.title] = score.Blocks(*baseline.nats(text.ids, score.BLOCK_TOKENS))
+            nats[baseline.title] = baseline.nats(text.ids)
+        if isinstance(model, Ensemble):
+            of_network, of_ngram = nats.values()
+            nats = {model.title: mean_nats(of_network, of_ngram, model.weight)} | nats
         return score.scores(text, nats, console)
 
     @override
@@ -261,7 +279,17 @@ def _baseline(run: Run) -> NgramBaseline:
         return NgramBaseline.from_tensors(tensors)
 
 
+def _with_ngram(model: Any, baseline: NgramBaseline) -> Any:
+    """Return the ensemble of a network and the n-gram if the baseline has its weight, and the network otherwise."""
+    return model if baseline.weight is None else Ensemble(model, baseline.model, baseline.weight)
+
+
+def _network_nats(network: LanguageModel, ids: NDArray[np.int32], console: Console) -> NDArray[np.float64]:
+    return score.nats(network, ids, console if console.is_terminal else None)
+
+
 def _record(model: Any, ids: NDArray[np.integer], steps: int, sequences: int) -> Recording:
+    model = network_of(model)
     with record(model) as recording:
         loss, count, _ = model.loss(streams(ids, sequences, steps)[0].to(device_of(model)), None)
         (loss / count).backward()
