@@ -26,6 +26,7 @@ SMALLEST = {
     "ray": "ray",
     "holidays": "forecast",
     "statsforecast": "statsforecast",
+    "aeon": "aeon",
 }
 
 

@@ -71,11 +71,11 @@ def test_no_requirement_stands_twice() -> None:
 def test_the_extras() -> None:
     assert EXTRAS.keys() == {
         "draw", "train", "text", "forecast", "speech", "music", "tasks", "export", "tensorboard", "hub", "serve",
-        "stream", "tune", "ray", "statsforecast", "all", "dev", "docs", "test",
+        "stream", "tune", "ray", "statsforecast", "aeon", "all", "dev", "docs", "test",
     }  # fmt: skip
     parts = (requirements(extra) for extra in ("text", "forecast", "speech", "music"))
     assert requirements("tasks") == set().union(*parts)
-    left_out = {"ray", "statsforecast"}  # which are large, or hold others back
+    left_out = {"ray", "statsforecast", "aeon"}  # which are large, or hold others back
     assert requirements("all") == set().union(*(requirements(extra) for extra in USERS - left_out))
 
 

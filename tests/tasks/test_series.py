@@ -3,6 +3,7 @@
 import csv
 import json
 import shutil
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -327,3 +328,25 @@ def test_in_python(tmp_path: Path) -> None:
     numbers = series.fit((x[..., 0], y.astype(float)), tmp_path / "b", **TINY)
     assert numbers.predict([[1.0, None, 2.0], [1.0]])[1].keys() == {"input", "value", "low", "high"}
     shutil.rmtree(tmp_path / "b")
+
+
+def test_mini_rocket_is_loaded_with_the_run(tmp_path: Path) -> None:
+    pytest.importorskip("aeon", exc_type=ImportError)
+    for targets in (waves()[1], np.linspace(1, 2, 40)):
+        shutil.rmtree(tmp_path / "run", ignore_errors=True)
+        model = series.fit((waves()[0], targets), tmp_path / "run", minirocket=True, **TINY)
+        assert list(model.scores)[2] == "MiniRocket"
+        again = load(model.run.path).evaluate((waves(seed=1)[0], targets))
+        np.testing.assert_equal(dict(again), dict(model.evaluate((waves(seed=1)[0], targets))))
+        if isinstance(targets, list):
+            assert again["MiniRocket"]["accuracy"] > 0.9
+
+
+@pytest.mark.skipif(find_spec("aeon") is not None, reason="needs aeon to be missing")
+def test_the_missing_package_is_named(elman: Command, file: Path, tmp_path: Path) -> None:
+    result = elman("train", "series", file, "--minirocket", "--out", tmp_path / "run")
+    assert (result.code, result.err.splitlines()[-1]) == (
+        2,
+        "elman: --minirocket needs aeon: pip install 'elman[aeon]'",
+    )
+    assert not (tmp_path / "run").exists()

@@ -1,4 +1,4 @@
-"""Baselines of series: the nearest series by dynamic time warping, and a linear model of statistics."""
+"""Baselines of series: the nearest series by dynamic time warping, a linear model of statistics, and MiniRocket."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -8,8 +8,9 @@ import torch
 from numpy.typing import NDArray
 from typing_extensions import override
 
-from elman.baselines import linear
+from elman.baselines import linear, minirocket
 from elman.baselines.dtw import distances
+from elman.baselines.minirocket import Ridge
 from elman.data.disk_list import Subset
 from elman.data.examples import Example
 from elman.tasks.classification import Feedforward
@@ -22,6 +23,8 @@ MAX_WARPED_STEPS = 128  # longer series are averaged
 MAX_STEP_PAIRS = 4_000_000  # for each query: about 0.05 seconds
 MAX_LEFT_OUT = 100  # templates that are predicted from the others, to know how often the nearest is right
 RIDGE = 1.0  # regularization of the linear regression, in squared standard deviations of the features
+MAX_ROCKET_STEPS = 1024
+ROCKET = "minirocket"
 LOGISTIC = "logistic regression on statistics"
 LINEAR = "linear regression on statistics"
 
@@ -80,11 +83,7 @@ class NearestSeries(Baseline):
         if not self._codec.labels:
             low, high = self._spread
             return np.array([target + min(low, 0), target, target + max(high, 0)])
-        K = len(self._codec.labels)
-        right = max(float(self._spread[0]), 1 / K)
-        P = np.full(K, (1 - right) / (K - 1))
-        P[int(target)] = right
-        return P
+        return _certain(int(target), float(self._spread[0]), len(self._codec.labels))
 
     @override
     def tensors(self) -> dict[str, torch.Tensor]:
@@ -111,6 +110,14 @@ class NearestSeries(Baseline):
             raise ValueError("templates, targets or deviations of another size than the codec has")
         templates = [part.numpy() for part in steps.split(lengths.tolist())]
         return cls(codec, templates, targets.numpy(), spread.numpy(), int(tensors["dtw/total"]))
+
+
+def _certain(label: int, right: float, K: int) -> NDArray[np.float64]:
+    """Return probabilities of K labels for a prediction that is right with this probability."""
+    right = max(right, 1 / K)
+    P = np.full(K, (1 - right) / (K - 1))
+    P[label] = right
+    return P
 
 
 def _steps(codec: SeriesCodec, example: Example) -> NDArray[np.float32]:
@@ -169,13 +176,93 @@ class StatisticsRegression(Baseline):
         return cls(codec, weights, errors)
 
 
+class MiniRocketRidge(Baseline):
+    """A ridge regression of the features of MiniRocket.
+
+    Args:
+        codec: the fitted codec.
+        kernels: dilations and biases of the kernels.
+        steps: T, to which series are stretched.
+        ridge: the regression: of the labels, each 0 or 1, or of the number.
+        spread: as for `NearestSeries`, over the training series that are left out.
+    """
+
+    title = "MiniRocket"
+
+    def __init__(
+        self, codec: SeriesCodec, kernels: minirocket.Parameters, steps: int, ridge: Ridge, spread: NDArray[Any]
+    ) -> None:
+        self._codec, self._kernels, self._steps, self._ridge, self._spread = codec, kernels, steps, ridge, spread
+
+    @classmethod
+    def fit(cls, codec: SeriesCodec, train: Sequence[Example], seed: int) -> "MiniRocketRidge":
+        """Fit on the training part."""
+        longest = max(len(codec.steps(example)) for example in train)
+        steps = min(max(longest, minirocket.MIN_STEPS), MAX_ROCKET_STEPS)
+        X = _stretched(codec, train, steps)
+        kernels = minirocket.fit_kernels(X, seed)
+        F, y = minirocket.features(kernels, X), [example.target for example in train]
+        if not codec.labels:
+            Y = np.array(y)[:, None]
+            ridge, left_out = Ridge.fit(F, Y)
+            return cls(codec, kernels, steps, ridge, np.quantile(Y - left_out, (QUANTILES[0], QUANTILES[-1])))
+        numbers = np.array([codec.label[label] for label in y])
+        ridge, left_out = Ridge.fit(F, np.eye(len(codec.labels))[numbers])
+        right = (left_out.argmax(1) == numbers).sum()
+        return cls(codec, kernels, steps, ridge, np.array([(right + 1) / (len(y) + 2)]))
+
+    @override
+    def predict(self, examples: Sequence[Example]) -> list[Any]:
+        Y = self._ridge.predict(minirocket.features(self._kernels, _stretched(self._codec, examples, self._steps)))
+        if self._codec.labels:
+            return [_certain(label, float(self._spread[0]), Y.shape[1]) for label in Y.argmax(1).tolist()]
+        low, high = min(self._spread[0], 0), max(self._spread[1], 0)
+        return list(Y + np.array([low, 0, high]))
+
+    @override
+    def tensors(self) -> dict[str, torch.Tensor]:
+        arrays = (*self._ridge, self._spread, *self._kernels)
+        return {f"{ROCKET}/{i}": torch.from_numpy(array) for i, array in enumerate(arrays)} | {
+            f"{ROCKET}/steps": torch.tensor(self._steps)
+        }
+
+    @classmethod
+    def load(cls, codec: SeriesCodec, tensors: Mapping[str, torch.Tensor]) -> "MiniRocketRidge":
+        """Load the baseline from its tensors.
+
+        Raises:
+            ValueError: for tensors that do not fit each other or the codec.
+            MissingPackage: without aeon.
+        """
+        minirocket.package()
+        weights, intercept, spread, *kernels = (tensors[f"{ROCKET}/{i}"].numpy() for i in range(8))
+        steps = int(tensors[f"{ROCKET}/steps"])
+        K = len(codec.labels) or 1
+        sizes = (weights.shape, intercept.shape, spread.shape)
+        if sizes != ((K, len(kernels[-1])), (K,), (1 if codec.labels else 2,)) or steps < minirocket.MIN_STEPS:
+            raise ValueError(f"{ROCKET} of another size than the codec has")
+        return cls(codec, tuple(kernels), steps, Ridge(weights, intercept), spread)
+
+
+def _stretched(codec: SeriesCodec, examples: Sequence[Example], steps: int) -> NDArray[np.float32]:
+    """Return the channels of series, scaled as for the model, and interpolated to so many steps, (N, C, T)."""
+    C, at = len(codec.mean), np.linspace(0, 1, steps)
+    X = np.empty((len(examples), C, steps), np.float32)
+    for i, example in enumerate(examples):
+        x = codec.steps(example)[:, :C]
+        X[i] = [np.interp(at, np.linspace(0, 1, len(x)), channel) for channel in x.T]
+    return X
+
+
 def _with_constant(X: NDArray[Any]) -> NDArray[np.float64]:
     return np.column_stack((X, np.ones(len(X))))
 
 
 def fit_baselines(codec: SeriesCodec, train: Sequence[Example], options: Any, seed: int) -> list[Baseline]:
-    """Fit the nearest neighbour by dynamic time warping, and a linear model of statistics."""
+    """Fit the nearest neighbour by dynamic time warping, a linear model of statistics and, as an option, MiniRocket."""
     baselines: list[Baseline] = [NearestSeries.fit(codec, train)]
+    if options.minirocket:
+        baselines.append(MiniRocketRidge.fit(codec, train, seed))
     if not codec.labels:
         return [*baselines, StatisticsRegression.fit(codec, train)]
     y = np.array([codec.label[example.target] for example in train])
@@ -186,6 +273,8 @@ def fit_baselines(codec: SeriesCodec, train: Sequence[Example], options: Any, se
 def load_baselines(codec: SeriesCodec, tensors: Mapping[str, torch.Tensor]) -> list[Baseline]:
     """Load the baselines from their tensors."""
     baselines: list[Baseline] = [NearestSeries.load(codec, tensors)]
+    if f"{ROCKET}/steps" in tensors:
+        baselines.append(MiniRocketRidge.load(codec, tensors))
     if not codec.labels:
         return [*baselines, StatisticsRegression.load(codec, tensors)]
     arrays = [tensors[f"{LOGISTIC}/{i}"].numpy() for i in (0, 1)]

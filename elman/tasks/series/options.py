@@ -76,6 +76,11 @@ class SeriesOptions(SupervisedOptions):
         Share,
         Field(description="Augmentation: largest share of a series that is cut off, and of tempo changes."),
     ] = 0.0
+    minirocket: Annotated[
+        bool,
+        Field(description="Also fit MiniRocket of the package aeon (extra aeon), as a baseline."),
+        typer.Option("--minirocket"),
+    ] = False
 
 
 class SeriesFitOptions(TrainingOptions, SeriesOptions):

@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from typing_extensions import override
 
+from elman.baselines import minirocket
 from elman.data.batches import ByLength
 from elman.data.examples import Example
 from elman.data.parts import ExampleStore
@@ -37,6 +38,8 @@ def resolve(
     data: Any, options: SeriesOptions, tell: Callable[[str], Any]
 ) -> tuple[SeriesOptions, series_data.SeriesExamples]:
     """Read the data, set the names of the channels, and tell what the data are."""
+    if options.minirocket:
+        minirocket.package()  # before hours of training
     options = options.model_copy(update={"channels": series_data.channel_names(data, options)})
     examples = series_data.SeriesExamples(series_data.read(data, options))
     if options.hold_out is None:
