@@ -7,7 +7,7 @@ import typer
 from pydantic import Field
 
 from elman import options as shared
-from elman.options import Whole
+from elman.options import Share, Whole
 from elman.tasks.supervised_options import SupervisedOptions
 from elman.training.options import TrainingOptions
 
@@ -37,6 +37,18 @@ class ImageOptions(SupervisedOptions):
         Field(ge=1, description="Image side in pixels, to which images are scaled."),
         typer.Option(show_default="size of the first image"),
     ] = None
+    perturb: Annotated[
+        Share,
+        Field(
+            description="Augmentation: largest rotation (radians), shear, and relative change of size in training; "
+            "0: none."
+        ),
+    ] = 0.15
+    flip: Annotated[
+        bool,
+        Field(description="Augmentation: mirror half of the images. Not for letters and digits."),
+        typer.Option("--flip"),
+    ] = False
 
 
 class ImageFitOptions(TrainingOptions, ImageOptions):

@@ -10,10 +10,12 @@ import torch
 from torch import Tensor
 from typing_extensions import override
 
+from elman.data.affine import draw_map, mapped
 from elman.data.examples import Example, is_files
 from elman.data.images import Image, image_example, images_with, scaled
 from elman.data.validation import label_of, sides
 from elman.io.schema import Size
+from elman.options import Share
 from elman.tasks.classification import (
     CONFUSION,
     ClassificationCodec,
@@ -43,12 +45,15 @@ class ImageCodec(ClassificationCodec):
         rows, columns: the shape of images.
         read: "rows" or "columns", which are the time steps.
         white: the value of white, in data that do not define it.
+        perturb, flip: how images are changed in training, for `draw_map`.
     """
 
     rows: Size
     columns: Size
     read: Literal["columns", "rows"]
     white: Size = 255
+    perturb: Share = 0.0
+    flip: bool = False
 
     @classmethod
     @override
@@ -62,7 +67,7 @@ class ImageCodec(ClassificationCodec):
 
         white = images.find_white(labelled())
         rows, columns = (options.size,) * 2 if options.size else images.scale_by(white, train[0]).shape
-        return cls(fit_labels("image", labels), rows, columns, options.read, white)
+        return cls(fit_labels("image", labels), rows, columns, options.read, white, options.perturb, options.flip)
 
     @override
     def model_args(self, options: ImageOptions) -> dict[str, Any]:
@@ -77,9 +82,24 @@ class ImageCodec(ClassificationCodec):
     @override
     def encode(self, example: Example) -> tuple[Any, int]:
         """Return the steps (T, D) and the label number."""
-        image = self.image(example)
-        steps = torch.from_numpy(np.ascontiguousarray(image.T if self.read == "columns" else image))
+        steps = self._steps(torch.from_numpy(self.image(example)))
         return (steps, self.label.get(example.target, NO_LABEL)), len(steps)
+
+    def _steps(self, images: Tensor) -> Tensor:
+        """Return images (..., rows, columns) as time steps, (..., T, D)."""
+        return images.mT.contiguous() if self.read == "columns" else images
+
+    @property
+    @override
+    def augments(self) -> bool:
+        return bool(self.perturb or self.flip)
+
+    @override
+    def augment(self, examples: Sequence[Example], rngs: Iterable[np.random.Generator]) -> list[Any]:
+        """Return the steps (T, D) of images that are changed at random, and the label numbers."""
+        images = torch.from_numpy(np.stack([self.image(example) for example in examples]))
+        steps = self._steps(mapped(images, (draw_map(self.perturb, self.flip, rng) for rng in rngs)))
+        return [(x, self.label[example.target]) for x, example in zip(steps, examples, strict=True)]
 
     @override
     def collate(self, encoded: Sequence[Any]) -> tuple[Tensor, Tensor]:
