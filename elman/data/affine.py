@@ -36,17 +36,17 @@ def mapped(images: Tensor, maps: Iterable[NDArray[Any]]) -> Tensor:
     """Map images by bilinear interpolation; what lies outside of an image has the value at its edge.
 
     Args:
-        images: (B, rows, columns).
+        images: (B, C, rows, columns).
         maps: the affine map of each image, (2, 3), from coordinates of the result to those of the image.
 
     Returns:
-        Images (B, rows, columns).
+        Images (B, C, rows, columns).
 
-    >>> image = torch.arange(6.0).view(1, 2, 3)
+    >>> image = torch.arange(6.0).view(1, 1, 2, 3)
     >>> mapped(image, [np.diag([-1.0, 1.0, 0.0])[:2]])            # mirrored
-    tensor([[[2., 1., 0.],
-             [5., 4., 3.]]])
+    tensor([[[[2., 1., 0.],
+              [5., 4., 3.]]]])
     """
     theta = torch.from_numpy(np.stack([*maps])).to(images.dtype)
-    grid = affine_grid(theta, [len(images), 1, *images.shape[1:]], align_corners=False)
-    return grid_sample(images.unsqueeze(1), grid, padding_mode="border", align_corners=False).squeeze(1)
+    grid = affine_grid(theta, [*images.shape], align_corners=False)
+    return grid_sample(images, grid, padding_mode="border", align_corners=False)

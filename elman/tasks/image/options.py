@@ -37,6 +37,10 @@ class ImageOptions(SupervisedOptions):
         Field(ge=1, description="Image side in pixels, to which images are scaled."),
         typer.Option(show_default="size of the first image"),
     ] = None
+    grey: Annotated[bool, Field(description="Read colour images as grey."), typer.Option("--grey")] = False
+    filters: Annotated[
+        Whole, Field(ge=0, description="Filters of the convolutions before the recurrent layers; 0: none.")
+    ] = 16
     perturb: Annotated[
         Share,
         Field(
