@@ -63,7 +63,7 @@ def test_the_channels_are_told(capsys: pytest.CaptureFixture[str]) -> None:
     examples = [Example(image_of(pixels, "x", True), label) for pixels, label in zip(images, labels, strict=True)]
     grey = [example._replace(input=with_channels(example.input, 1)) for example in examples]
     assert ImageCodec.fit([*grey, examples[0]], ImageOptions()).channels == 3
-    assert "1 of 9 training images have colour" in capsys.readouterr().err
+    assert "1 of 9 training images have colour, so all are read in colour; else --grey" in capsys.readouterr().err
     assert ImageCodec.fit(grey, ImageOptions()).channels == 1
     assert not capsys.readouterr().err
 

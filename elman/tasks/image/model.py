@@ -62,7 +62,7 @@ class ImageClassifier(nn.Module):
         self.recurrent = stack(channels * sides[0], hidden, layers, cell, dropout, bptt, bidirectional=True)
         self.dropout = nn.Dropout(dropout)
         self.output = nn.Linear(self.recurrent.output_size, labels)
-        convolutional = f"convolutions {filters} and " if filters else ""
+        convolutional = f"conv {filters}, " if filters else ""
         self.title = f"{convolutional}{title(cell, layers, hidden, bidirectional=True)}"
 
     def forward(self, images: Tensor) -> Tensor:

@@ -14,12 +14,12 @@ from elman.training.options import TrainingOptions
 HELP = """Train an image classifier that reads images column by column, or row by row.
 
 DATA is a folder with one folder of images per label; a CSV file with a column "label" and a column for
-each pixel; or IDX files, images and labels. Without it: scikit-learn's 1,797 digits.
+each pixel; or IDX files, images and labels. Images in colour are read as such. Without it: scikit-learn's 1,797 digits.
 """
 TRAINING: dict[str, Any] = {"lr": 4e-3}
 SPACE = {
     "lr": "1e-3..2e-2:log", "cell": "gru,lstm", "hidden": "48,96,192", "layers": "1,2", "dropout": "0..0.5",
-    "batch": "16,32,64",
+    "batch": "16,32,64", "filters": "8,16,32", "perturb": "0..0.3",
 }  # fmt: skip
 DATA = Annotated[
     list[Path] | None,
@@ -37,7 +37,7 @@ class ImageOptions(SupervisedOptions):
         Field(ge=1, description="Image side in pixels, to which images are scaled."),
         typer.Option(show_default="size of the first image"),
     ] = None
-    grey: Annotated[bool, Field(description="Read colour images as grey."), typer.Option("--grey")] = False
+    grey: Annotated[bool, Field(description="Read images in colour as grey."), typer.Option("--grey")] = False
     filters: Annotated[
         Whole, Field(ge=0, description="Filters of the convolutions before the recurrent layers; 0: none.")
     ] = 16
@@ -50,7 +50,7 @@ class ImageOptions(SupervisedOptions):
     ] = 0.15
     flip: Annotated[
         bool,
-        Field(description="Augmentation: mirror half of the images. Not for letters and digits."),
+        Field(description="Augmentation: mirror half of the images, for photographs; not for letters and digits."),
         typer.Option("--flip"),
     ] = False
 

@@ -75,7 +75,7 @@ class ImageCodec(ClassificationCodec):
 
         white = images.find_white(counted())
         if in_color:
-            note(f"{in_color:,} of {len(train):,} training images have colour: reads red, green and blue (--grey: grey)")
+            note(f"{in_color:,} of {len(train):,} training images have colour, so all are read in colour; else --grey")
         rows, columns = (options.size,) * 2 if options.size else images.scale_by(white, train[0]).shape[:2]
         return cls(
             fit_labels("image", labels),
