@@ -7,20 +7,20 @@ import numpy as np
 import pytest
 import torch
 
-from elman.data.affine import SHIFT, draw_map, mapped
 from elman.data.examples import Example
+from elman.data.image_maps import BEND, KNOTS, SHIFT, draw_bend, draw_map, mapped
 from elman.tasks.image.options import ImageOptions
 from elman.tasks.image.task import TASK, ImageCodec
 from tests.tasks.test_image import bars
 
 
-def sampled(image: np.ndarray, theta: np.ndarray) -> np.ndarray:
+def sampled(image: np.ndarray, theta: np.ndarray, shifts: np.ndarray) -> np.ndarray:
     """Map an image (rows, columns) pixel by pixel: its value where the map leads, between four pixels."""
     rows, columns = image.shape
     result = np.empty_like(image)
     for i in range(rows):
         for k in range(columns):
-            x, y = theta @ [(2 * k + 1) / columns - 1, (2 * i + 1) / rows - 1, 1]
+            x, y = theta @ [(2 * k + 1) / columns - 1, (2 * i + 1) / rows - 1, 1] + shifts[:, i, k]
             at = np.clip([((y + 1) * rows - 1) / 2, ((x + 1) * columns - 1) / 2], 0, [rows - 1, columns - 1])
             low = np.minimum(at.astype(int), [rows - 1, columns - 1])
             high = np.minimum(low + 1, [rows - 1, columns - 1])
@@ -33,11 +33,16 @@ def sampled(image: np.ndarray, theta: np.ndarray) -> np.ndarray:
 
 @pytest.mark.parametrize("flip", [False, True])
 def test_an_image_is_mapped_by_definition(flip: bool) -> None:
+    """The shifts of knots that are pixels are those of the pixels; a single knot shifts the whole image."""
     rng = np.random.default_rng(1)
-    images = rng.random((2, 3, 5, 7))
-    maps = [draw_map(0.3, flip, rng) for _ in images]
-    expected = [[sampled(channel, theta) for channel in image] for image, theta in zip(images, maps, strict=True)]
-    np.testing.assert_allclose(mapped(torch.from_numpy(images), maps), expected, atol=1e-12)
+    images = rng.random((2, 3, KNOTS, KNOTS))
+    maps, bends = [draw_map(0.3, flip, rng) for _ in images], [draw_bend(0.3, rng) for _ in images]
+    expected = [[sampled(plane, *item) for plane in image] for image, *item in zip(images, maps, bends, strict=True)]
+    np.testing.assert_allclose(mapped(torch.from_numpy(images), maps, bends), expected, atol=1e-12)
+    images, knots = rng.random((2, 1, 4, 7)), [rng.normal(0, 0.2, (2, 1, 1)) for _ in images]
+    shifts = [np.broadcast_to(knot, (2, 4, 7)) for knot in knots]
+    expected = [[sampled(image[0], *item)] for image, *item in zip(images, maps, shifts, strict=True)]
+    np.testing.assert_allclose(mapped(torch.from_numpy(images), maps, knots), expected, atol=1e-12)
 
 
 def test_maps_are_small_and_mirror_only_when_asked() -> None:
@@ -50,6 +55,13 @@ def test_maps_are_small_and_mirror_only_when_asked() -> None:
         assert (np.mean(determinants < 0) == 0) if not flip else (0.4 < np.mean(determinants < 0) < 0.6)
         angles = np.arctan2(maps[:, 1, 0] * np.sign(determinants), maps[:, 0, 0] * np.sign(determinants))
         assert np.abs(angles).max() <= amount + 1e-12
+
+
+def test_bends_are_small() -> None:
+    rng = np.random.default_rng(0)
+    bends = np.array([draw_bend(0.2, rng) for _ in range(400)])
+    assert bends.std() == pytest.approx(BEND * 0.2, rel=0.02)
+    assert not draw_bend(0.0, rng).any()
 
 
 def test_digits_are_not_mirrored_by_default() -> None:

@@ -36,7 +36,7 @@ def export(loaded: Loaded) -> Exportable:
         module=ExportedImageClassifier(model, codec.read == "columns"),
         inputs=(images,),
         outputs=(TensorSpec(name="logits", shape=(BATCH, len(codec.labels)), about="of each label"),),
-        not_layers=f"{'convolutions and ' if codec.filters else ''}the mean over all steps",
+        not_layers=f"{'convolutions, the mean and the maximum' if codec.filters else 'the mean'} over all steps",
     )
     names = ("labels", "rows", "columns", "channels", "white")
     return Exportable([part], {name: getattr(codec, name) for name in names})

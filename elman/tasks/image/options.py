@@ -44,8 +44,8 @@ class ImageOptions(SupervisedOptions):
     perturb: Annotated[
         Share,
         Field(
-            description="Augmentation: largest rotation (radians), shear, and relative change of size in training; "
-            "0: none."
+            description="Augmentation: largest rotation (radians), shear, and relative change of size in training, "
+            "with bends to match; 0: none."
         ),
     ] = 0.15
     flip: Annotated[

@@ -11,8 +11,8 @@ import torch
 from torch import Tensor
 from typing_extensions import override
 
-from elman.data.affine import draw_map, mapped
 from elman.data.examples import Example, is_files
+from elman.data.image_maps import draw_bend, draw_map, mapped
 from elman.data.images import RGB, Image, image_example, images_with, scaled, with_channels
 from elman.data.validation import label_of, sides
 from elman.io.schema import Natural, Size
@@ -47,7 +47,7 @@ class ImageCodec(ClassificationCodec):
         rows, columns: the shape of images.
         read: "rows" or "columns", which are the time steps.
         white: the value of white, in data that do not define it.
-        perturb, flip: how images are changed in training, for `draw_map`.
+        perturb, flip: how images are changed in training, for `draw_map` and `draw_bend`.
         channels: 1 for grey images, 3 for colour.
         filters: of the convolutions; 0: none, as in runs of earlier versions.
     """
@@ -131,7 +131,8 @@ class ImageCodec(ClassificationCodec):
     def augment(self, examples: Sequence[Example], rngs: Iterable[np.random.Generator]) -> list[Any]:
         """Return the steps (T, D) of images that are changed at random, and the label numbers."""
         planes = torch.stack([self._planes(example) for example in examples])
-        steps = self._steps(mapped(planes, (draw_map(self.perturb, self.flip, rng) for rng in rngs)))
+        drawn = [(draw_map(self.perturb, self.flip, rng), draw_bend(self.perturb, rng)) for rng in rngs]
+        steps = self._steps(mapped(planes, *zip(*drawn, strict=True)))
         return [(x, self.label[example.target]) for x, example in zip(steps, examples, strict=True)]
 
     @override
