@@ -14,10 +14,13 @@ from elman import tasks
 from elman.data.examples import Example
 from elman.data.images import image_of, picture, with_channels
 from elman.errors import BadInput
+from elman.io.schema import validated
+from elman.serve.bodies import predict_request
 from elman.tasks import Trained, image
 from elman.tasks.image.data import read
 from elman.tasks.image.options import ImageOptions
 from elman.tasks.image.task import ImageCodec
+from elman.tasks.registry import get_task
 from tests.small import Command, unchecked
 from tests.tasks.test_image_data import idx
 from tests.test_bad_input import refused
@@ -78,6 +81,21 @@ def test_grey_images_for_a_model_of_colour_and_the_reverse(reader: Trained, tmp_
     assert of_grey.batch(images[:2])[0].shape == (6, 2, 5)
     luma = images[:3] @ np.array([0.299, 0.587, 0.114], np.float32)
     np.testing.assert_allclose(of_grey.predict_proba(images[:3]), of_grey.predict_proba(luma), atol=1e-6)
+
+
+def test_images_in_requests(reader: Trained) -> None:
+    """JSON for `elman serve`: grey images and images in colour."""
+    images, _ = patches()
+    body = predict_request(get_task("image"))
+    assert body is not None
+    request = validated(body, json.dumps({"inputs": [images[0].tolist(), images[1, ..., 0].tolist()]}), "json")
+    np.testing.assert_allclose(
+        reader.predict_proba(request.inputs), reader.predict_proba([images[0], images[1, ..., 0]]), atol=1e-6
+    )
+    with pytest.raises(ValueError, match=r"^inputs"):
+        validated(body, json.dumps({"inputs": [[["white"]]]}), "json")
+    with pytest.raises(BadInput, match=r"expected an image \(rows, columns\) or \(rows, columns, 3\)"):
+        reader.predict([[[[0.5, 0.5], [0.5, 0.5]]]])
 
 
 def test_a_run_of_an_earlier_version_is_grey(tmp_path: Path) -> None:

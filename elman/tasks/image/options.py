@@ -16,7 +16,7 @@ HELP = """Train an image classifier that reads images column by column, or row b
 DATA is a folder with one folder of images per label; a CSV file with a column "label" and a column for
 each pixel; or IDX files, images and labels. Images in colour are read as such. Without it: scikit-learn's 1,797 digits.
 """
-TRAINING: dict[str, Any] = {"lr": 4e-3}
+TRAINING: dict[str, Any] = {"lr": 3e-3}
 SPACE = {
     "lr": "1e-3..2e-2:log", "cell": "gru,lstm", "hidden": "48,96,192", "layers": "1,2", "dropout": "0..0.5",
     "batch": "16,32,64", "filters": "8,16,32", "perturb": "0..0.3",
