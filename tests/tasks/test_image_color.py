@@ -88,7 +88,7 @@ def test_images_in_requests(reader: Trained) -> None:
     images, _ = patches()
     body = predict_request(get_task("image"))
     assert body is not None
-    request = validated(body, json.dumps({"inputs": [images[0].tolist(), images[1, ..., 0].tolist()]}), "json")
+    request: Any = validated(body, json.dumps({"inputs": [images[0].tolist(), images[1, ..., 0].tolist()]}), "json")
     np.testing.assert_allclose(
         reader.predict_proba(request.inputs), reader.predict_proba([images[0], images[1, ..., 0]]), atol=1e-6
     )
