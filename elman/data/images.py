@@ -1,4 +1,4 @@
-"""Greyscale images from files and Python arrays."""
+"""Grey and colour images from files and Python arrays."""
 
 import struct
 import warnings
@@ -16,7 +16,9 @@ from elman.errors import BadInput
 from elman.io.files import check_exists
 from elman.io.terminal import note
 
-Image = NDArray[np.float32]  # (rows, columns), 0 to 1
+Image = NDArray[np.float32]  # grey, (rows, columns), or colour, (rows, columns, 3); 0 to 1
+RGB = 3  # channels of a colour image
+LUMA = np.array([0.299, 0.587, 0.114], np.float32)  # of red, green and blue: ITU-R BT.601, as in Pillow
 WHITE_16_BIT = 65535  # white in 16-bit images
 UNREADABLE = {"BUFR", "EPS", "GRIB", "HDF5", "MPEG", "WMF"}  # formats that Pillow identifies but cannot read by itself
 DAMAGED = (  # exceptions of Pillow's readers for damaged files
@@ -27,8 +29,12 @@ MAX_PIXELS = 1 << 26  # of the shape that images are scaled to
 TOLERANCE = 1e-6  # relative tolerance above white, for computed values
 
 
-def picture(path: Path) -> Image:
-    """Read an image file in greyscale, rotated as its EXIF data say, with transparency on white.
+def picture(path: Path, color: bool = False) -> Image:
+    """Read an image file, rotated as its EXIF data say, with transparency on white.
+
+    Args:
+        path: the file.
+        color: whether to read an image that has colour as one; otherwise all images are read as grey.
 
     Raises:
         BadInput: if the file is not an image.
@@ -44,14 +50,36 @@ def picture(path: Path) -> Image:
             warnings.simplefilter("error", Pillow.DecompressionBombWarning)
             # Opened by path, Pillow 13 memory-maps an uncompressed rotated TIFF with its sides swapped.
             with path.open("rb") as file, Pillow.open(file, formats=_formats()) as opened:
-                pixels, white = _grey(_upright(opened, path))
+                pixels, white = _pixels(_upright(opened, path), color)
     except (Pillow.DecompressionBombError, Pillow.DecompressionBombWarning):
         raise BadInput(f"{path}: expected an image of at most {Pillow.MAX_IMAGE_PIXELS:,} pixels, got more") from None
     except MemoryError:
         raise BadInput(f"{path}: expected an image, got one that does not fit into memory") from None
     except DAMAGED as error:
         raise BadInput(f"{path}: expected an image, got a file that cannot be read as one: {error}") from None
-    return within(pixels / np.float32(white), 1, str(path))
+    return within(without_color(pixels) / np.float32(white), 1, str(path))
+
+
+def without_color(image: Image) -> Image:
+    """Return an image whose channels are all equal as a grey one, and any other unchanged.
+
+    >>> without_color(np.ones((2, 4, 3), np.float32)).shape
+    (2, 4)
+    """
+    is_grey = image.ndim == 3 and bool((image == image[..., :1]).all())
+    return np.ascontiguousarray(image[..., 0]) if is_grey else image
+
+
+def with_channels(image: Image, channels: int) -> Image:
+    """Return an image with one channel, as (rows, columns), or with three, as (rows, columns, 3).
+
+    >>> red = np.array([[[1, 0, 0]]], np.float32)
+    >>> with_channels(red, 1).round(3), with_channels(np.ones((1, 1), np.float32), 3)
+    (array([[0.299]], dtype=float32), array([[[1., 1., 1.]]], dtype=float32))
+    """
+    if image.ndim == 3 and channels == 1:
+        return image @ LUMA
+    return np.repeat(image[..., np.newaxis], RGB, axis=2) if image.ndim == 2 and channels == RGB else image
 
 
 def is_image(path: Path) -> bool:
@@ -109,8 +137,8 @@ def _upright(opened: Any, path: Path) -> Any:
     return opened.transpose(turns[orientation]) if orientation in turns else opened
 
 
-def _grey(opened: Any) -> tuple[Image, int]:
-    """Return the pixels of a Pillow image, and the value of white."""
+def _pixels(opened: Any, color: bool) -> tuple[Image, int]:
+    """Return the pixels of a Pillow image, in colour or grey, and the value of white."""
     from PIL import Image as Pillow
 
     if opened.mode == "I" or opened.mode.startswith("I;16"):
@@ -120,71 +148,94 @@ def _grey(opened: Any) -> tuple[Image, int]:
     if opened.has_transparency_data:
         coloured = opened.convert("RGBA")
         opened = Pillow.alpha_composite(Pillow.new("RGBA", coloured.size, "white"), coloured)
-    return np.asarray(opened.convert("L"), np.float32), 255
+    return np.asarray(opened.convert("RGB" if color else "L"), np.float32), 255
 
 
-def image_of(value: Any, where: str) -> Image:
+def image_of(value: Any, where: str, color: bool = False) -> Image:
     """Validate an in-memory image.
 
     Args:
-        value: the image, (rows, columns), from 0 to 1.
+        value: the image, from 0 to 1: (rows, columns), or with `color` also (rows, columns, C) with C=1 channel (grey),
+            3 (red, green, blue) or 4 (also opacity; the background is white).
         where: the image, for error messages.
+        color: whether it may have colour.
 
     Raises:
         BadInput: if it is not an image.
     """
+    shapes = "(rows, columns) or (rows, columns, 3)" if color else "(rows, columns)"
     try:
         pixels = np.asarray(value)
     except (TypeError, ValueError, RuntimeError) as error:
-        raise BadInput(f"{where}: expected an image (rows, columns): {error}") from None
-    if pixels.ndim != 2 or not pixels.size or pixels.dtype.kind not in "biuf":
-        raise BadInput(f"{where}: expected an image (rows, columns), got {pixels.dtype} of shape {pixels.shape}")
+        raise BadInput(f"{where}: expected an image {shapes}: {error}") from None
+    has_channels = color and pixels.ndim == 3 and pixels.shape[2] in (1, RGB, RGB + 1)
+    if (pixels.ndim != 2 and not has_channels) or not pixels.size or pixels.dtype.kind not in "biuf":
+        is_first = color and pixels.ndim == 3 and pixels.shape[0] in (1, RGB, RGB + 1)
+        advice = "; move the channels to the last axis: images.transpose(0, 2, 3, 1)" if is_first else ""
+        raise BadInput(f"{where}: expected an image {shapes}, got {pixels.dtype} of shape {pixels.shape}{advice}")
     if pixels.dtype.kind in "iu" and pixels.max() > 1:
         white = "; divide by 255 if that is white"
         raise BadInput(f"{where}: expected numbers from 0 to 1, got {pixels.max()}{white}")
-    return within(pixels.astype(np.float32), 1, where)
+    image = within(pixels.astype(np.float32), 1, where)
+    if image.ndim == 3 and image.shape[2] == RGB + 1:
+        opacity = image[..., RGB:]
+        image = image[..., :RGB] * opacity + (1 - opacity)
+    return without_color(image)
 
 
-def image_example(value: Any) -> Example:
-    """Make an example, without a target, of an image file or of an in-memory image (rows, columns) from 0 to 1.
+def image_example(value: Any, color: bool = False) -> Example:
+    """Make an example, without a target, of an image file or of an in-memory image from 0 to 1.
+
+    Args:
+        value: a path, or an image as for `image_of`.
+        color: as in `picture` and `image_of`.
 
     Raises:
         BadInput: if it is not an image.
     """
     if isinstance(value, str | Path):
-        return Example(picture(Path(value)), name=str(value))
-    return Example(image_of(value, "image"))
+        return Example(picture(Path(value), color), name=str(value))
+    return Example(image_of(value, "image", color))
 
 
 def images_with(
-    task: str, images: Sequence[Any], targets: Sequence[Any], target_of: Callable[[Any, str], str], skip_bad: bool
+    task: str,
+    images: Sequence[Any],
+    targets: Sequence[Any],
+    target_of: Callable[[Any, str], str],
+    skip_bad: bool,
+    color: bool = False,
 ) -> Iterator[Example]:
     """Iterate over examples of in-memory images and their targets.
 
     Args:
         task: name of the task, for error messages.
-        images: images (rows, columns), from 0 to 1.
+        images: images, as for `image_of`.
         targets: target of each image.
         target_of: validates a target, given its position; raises BadInput.
         skip_bad: whether to skip invalid examples.
+        color: whether images may have colour.
 
     Raises:
         BadInput: if an example is invalid and `skip_bad` is False.
     """
     pairs = enumerate(zip(images, targets, strict=True), 1)
-    return usable((partial(_image_with, task, f"image {i}", *pair, target_of) for i, pair in pairs), skip_bad, task)
+    make = partial(_image_with, task, color=color, target_of=target_of)
+    return usable((partial(make, f"image {i}", *pair) for i, pair in pairs), skip_bad, task)
 
 
-def _image_with(task: str, name: str, image: Any, target: Any, target_of: Callable[[Any, str], str]) -> Example:
+def _image_with(
+    task: str, name: str, image: Any, target: Any, target_of: Callable[[Any, str], str], color: bool
+) -> Example:
     where = f"{task}: {name}"
-    return Example(image_of(image, where), target_of(target, where), name=name)
+    return Example(image_of(image, where, color), target_of(target, where), name=name)
 
 
 def within(image: Image, most: float, where: str) -> Image:
     """Check that the pixels of an image are from 0 to `most`, and return the image.
 
     Args:
-        image: the image, (rows, columns).
+        image: the image.
         most: largest valid value.
         where: the image, for the error message.
 
@@ -210,8 +261,12 @@ def scaled(image: Image, rows: int, columns: int) -> Image:
     """
     from PIL import Image as Pillow
 
-    if image.shape == (rows, columns):
+    if image.shape[:2] == (rows, columns):
         return image
     if rows * columns > MAX_PIXELS:
         raise BadInput(f"expected images of at most {MAX_PIXELS:,} pixels, got a shape of {rows:,} x {columns:,}")
-    return np.asarray(Pillow.fromarray(image).resize((columns, rows), Pillow.Resampling.BILINEAR), np.float32)
+    resized = [
+        np.asarray(Pillow.fromarray(channel).resize((columns, rows), Pillow.Resampling.BILINEAR), np.float32)
+        for channel in (np.moveaxis(image, 2, 0) if image.ndim == 3 else [image])
+    ]
+    return np.stack(resized, axis=2) if image.ndim == 3 else resized[0]

@@ -1,7 +1,7 @@
 """Validate options and the JSON files of runs by pydantic, with errors in one line: where: expected X, got Y."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
@@ -112,7 +112,8 @@ def validated(kind: type[T], values: Any, how: Literal["python", "strings", "jso
 
 def _line(error: Any, schema: Any) -> str:
     """Return one line for an error of pydantic, with what the JSON schema says is expected at its place."""
-    kind, place, value = error["type"], error["loc"], error["input"]
+    kind, value = error["type"], error["input"]
+    place, inner = _place(error["loc"], schema)
     where = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in place).lstrip(".")
     prefix = f"{where:.200}: " if where else ""
     if kind == "json_invalid":
@@ -122,16 +123,24 @@ def _line(error: Any, schema: Any) -> str:
     if kind in ("extra_forbidden", "unexpected_keyword_argument"):
         names = list(schema["properties"])
         return f"{prefix}unknown name, expected one of {', '.join(names)}{perhaps(where, names)}"
-    classes = schema.get("$defs", {})
-    for part in place:
-        schema = _inside(schema, part)
-        schema = classes.get(schema.get("$ref", "").rpartition("/")[2], schema)
-    expected, got = _spelled(schema), "nothing" if kind == "missing" else f"{value!r:.40}"
+    expected, got = _spelled(inner), "nothing" if kind == "missing" else f"{value!r:.40}"
     if error.get("ctx", {}).get("le") == MAX_INT:
         expected += f" and at most {MAX_INT}"
-    names = [name for alternative in _alternatives(schema) for name in alternative.get("enum", [])]
+    names = [name for alternative in _alternatives(inner) for name in alternative.get("enum", [])]
     separator, hint = ("; got", perhaps(str(value), names)) if names else (", got", "")
     return f"{prefix}expected {expected}{separator} {got}{hint}"
+
+
+def _place(location: Sequence[str | int], schema: Any) -> tuple[list[str | int], Any]:
+    """Return the place of an error without the names that pydantic gives to alternatives, and the JSON schema there."""
+    classes, place = schema.get("$defs", {}), list[str | int]()
+    for part in location:
+        inner = _inside(schema, part)
+        if not inner and isinstance(part, str) and len(_alternatives(schema)) > 1:
+            continue
+        place.append(part)
+        schema = classes.get(inner.get("$ref", "").rpartition("/")[2], inner)
+    return place, schema
 
 
 def _alternatives(schema: Any) -> list[Any]:

@@ -51,11 +51,15 @@ class Codec(ABC):
         """True if training examples are encoded by `augment`, anew in each epoch."""
         return False
 
+    def to_augment(self, example: Example) -> Example:
+        """Return a training example as `augment` takes it, after what need not be computed anew in each epoch."""
+        return example
+
     def augment(self, examples: Sequence[Example], rngs: Iterable[np.random.Generator]) -> Sequence[Any]:
         """Encode examples of the training part with random changes, for `collate`.
 
         Args:
-            examples: the examples of a batch.
+            examples: the examples of a batch, from `to_augment`.
             rngs: the random number generator of each, seeded by the training, the epoch and the example.
         """
         raise NotImplementedError

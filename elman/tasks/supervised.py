@@ -333,7 +333,7 @@ class SupervisedTask(Task):
     def batches(self, codec: Codec, examples: Iterable[Example], batch: int, seed: int | None) -> ByLength:
         """Make batches by length; with a seed, in a different order and with other augmentation in each epoch."""
         if seed is not None and codec.augments:
-            stored = self.store(examples)
+            stored = self.store(map(codec.to_augment, examples))
             lengths = np.array([codec.encode(example)[1] for example in stored])
 
             def augmented(numbers: list[int], epoch: int) -> Any:

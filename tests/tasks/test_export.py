@@ -373,7 +373,7 @@ def test_damaged_runs(damage: str, elman: Command, copied: Path) -> None:
 @pytest.mark.parametrize(
     ("task", "part", "reason"),
     [
-        ("image", "model", "the mean over all steps"),
+        ("image", "model", "convolutions, the mean and the maximum over all steps"),
         ("classify", "model", "the mean and the maximum over all steps"),
         ("tag", "model", "recurrent layers over the characters of each word"),
         ("forecast", "model", "the scaling of each window"),

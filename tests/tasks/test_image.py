@@ -49,7 +49,10 @@ def trained(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-def test_a_run_of_images(elman: Command, trained: Path, folder: Path, tmp_path: Path) -> None:
+def test_a_run_of_images(
+    elman: Command, trained: Path, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "120")  # titles are not wrapped
     assert {"config.json", "codec.json", "split.csv", "baseline.safetensors", "confusion.png", "flow.csv"} <= files(
         trained
     )

@@ -13,8 +13,8 @@ from elman.tasks.image.options import ImageFitOptions
 
 _functions = TaskFunctions(
     "image",
-    "images (N, rows, columns) from 0 to 1 and N labels, as a tuple of arrays or tensors; or files, as for "
-    "`elman train image`. None: scikit-learn's digits.",
+    "images (N, rows, columns), or (N, rows, columns, 3) in colour, from 0 to 1 and N labels, as a tuple of arrays or "
+    "tensors; or files, as for `elman train image`. None: scikit-learn's digits.",
 )
 fit = _functions.fit(ImageFitOptions)
 evaluate = _functions.evaluate()

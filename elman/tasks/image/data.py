@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from elman.data.examples import Example, files_by_label, usable
-from elman.data.images import Image, is_image, picture, within
+from elman.data.images import RGB, Image, is_image, picture, with_channels, within, without_color
 from elman.data.tables import column_names, rows
 from elman.data.validation import label_of, listed
 from elman.errors import BadInput
@@ -33,6 +33,11 @@ class Unscaled(NamedTuple):
     """An image whose file does not define the value of white; `find_white` finds it from the training part."""
 
     numbers: Image
+
+    @property
+    def ndim(self) -> int:
+        """Number of axes: 3 in colour."""
+        return self.numbers.ndim
 
     def tobytes(self) -> bytes:
         """Return the content as bytes, to find duplicates."""
@@ -66,8 +71,13 @@ def load_sklearn_digits() -> Iterator[Example]:
     return (Example(image.astype(np.float32), str(label), name=f"digit {i}") for i, (image, label) in enumerate(pairs))
 
 
-def read(paths: Sequence[Path], skip_bad: bool) -> Iterator[Example]:
+def read(paths: Sequence[Path], skip_bad: bool, color: bool = True) -> Iterator[Example]:
     """Read the images of a folder, a CSV file, or IDX files.
+
+    Args:
+        paths: the folder or the files.
+        skip_bad: whether to skip unreadable images.
+        color: whether to read images that have colour as such; otherwise all are read as grey.
 
     Raises:
         BadInput: for anything else; for an unreadable image, without `skip_bad`.
@@ -76,27 +86,27 @@ def read(paths: Sequence[Path], skip_bad: bool) -> Iterator[Example]:
         if not path.exists():
             raise BadInput(f"{path}: expected {EXPECTED}, but it does not exist")
     if len(paths) == 1 and paths[0].is_dir():
-        return _read_folder(paths[0], skip_bad)
+        return _read_folder(paths[0], skip_bad, color)
     kinds = {path.suffix.lower() for path in paths if path.suffix.lower() != ".gz"}
     if len(paths) == 1 and kinds & {".csv", ".tsv", ".parquet"}:
         return _read_table(paths[0], skip_bad)
     if len(paths) == 2:
-        return _read_idx(paths, skip_bad)
+        return _read_idx(paths, skip_bad, color)
     raise BadInput(f"{paths[0]}: expected {EXPECTED}; got {len(paths)} file{'s' * (len(paths) > 1)} of another kind")
 
 
-def _read_folder(folder: Path, skip_bad: bool) -> Iterator[Example]:
+def _read_folder(folder: Path, skip_bad: bool, color: bool) -> Iterator[Example]:
     """Read the images in the folders of a folder, whose names are the labels; other files are counted and left out."""
     images = files_by_label(folder, _may_be_image, "images", "that are not images Pillow can read")
-    return usable((partial(_read_image, *item) for item in images), skip_bad, str(folder))
+    return usable((partial(_read_image, *item, color) for item in images), skip_bad, str(folder))
 
 
 def _may_be_image(path: Path) -> bool:
     return not path.exists() or (path.is_file() and is_image(path))
 
 
-def _read_image(path: Path, label: str) -> Example:
-    return Example(picture(path), label, name=str(path))
+def _read_image(path: Path, label: str, color: bool) -> Example:
+    return Example(picture(path, color), label, name=str(path))
 
 
 def _read_table(path: Path, skip_bad: bool) -> Iterator[Example]:
@@ -141,19 +151,22 @@ def _number(value: Any) -> float:
         return math.nan
 
 
-def _read_idx(paths: Sequence[Path], skip_bad: bool) -> Iterator[Example]:
+def _read_idx(paths: Sequence[Path], skip_bad: bool, color: bool) -> Iterator[Example]:
     arrays = sorted(((_read_array(path), path) for path in paths), key=lambda item: -item[0].ndim)
     (images, path), (labels, other) = arrays
-    if images.ndim != 3 or labels.ndim != 1 or len(images) != len(labels):
+    are_images = images.ndim == 3 or (images.ndim == 4 and images.shape[3] == RGB)
+    if not are_images or labels.ndim != 1 or len(images) != len(labels):
         raise BadInput(
-            f"{path}, {other}: expected images (N, rows, columns) and labels (N), got {images.shape} and {labels.shape}"
+            f"{path}, {other}: expected images (N, rows, columns) or (N, rows, columns, 3) and labels (N), got "
+            f"{images.shape} and {labels.shape}"
         )
     pairs = enumerate(zip(images, labels.tolist(), strict=True), 1)
-    return usable((partial(_from_idx, f"{path}: image {i}", *pair) for i, pair in pairs), skip_bad, str(path))
+    return usable((partial(_from_idx, color, f"{path}: image {i}", *pair) for i, pair in pairs), skip_bad, str(path))
 
 
-def _from_idx(name: str, image: NDArray[Any], label: Any) -> Example:
-    numbers = within(image.astype(np.float32), WHITE_VALUES[-1], name)
+def _from_idx(color: bool, name: str, image: NDArray[Any], label: Any) -> Example:
+    numbers = without_color(within(image.astype(np.float32), WHITE_VALUES[-1], name))
+    numbers = numbers if color else with_channels(numbers, 1)
     is_uint8 = image.dtype == np.uint8  # other types do not define white
     return Example(numbers / np.float32(255) if is_uint8 else Unscaled(numbers), label_of(label, name), name=name)
 

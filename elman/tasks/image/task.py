@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
@@ -11,9 +12,12 @@ from torch import Tensor
 from typing_extensions import override
 
 from elman.data.examples import Example, is_files
-from elman.data.images import Image, image_example, images_with, scaled
+from elman.data.image_maps import draw_bend, draw_map, mapped
+from elman.data.images import RGB, Image, image_example, images_with, scaled, with_channels
 from elman.data.validation import label_of, sides
-from elman.io.schema import Size
+from elman.io.schema import Natural, Size
+from elman.io.terminal import note
+from elman.options import Share
 from elman.tasks.classification import (
     CONFUSION,
     ClassificationCodec,
@@ -43,43 +47,93 @@ class ImageCodec(ClassificationCodec):
         rows, columns: the shape of images.
         read: "rows" or "columns", which are the time steps.
         white: the value of white, in data that do not define it.
+        perturb, flip: how images are changed in training, for `draw_map` and `draw_bend`.
+        channels: 1 for grey images, 3 for colour.
+        filters: of the convolutions; 0: none, as in runs of earlier versions.
     """
 
     rows: Size
     columns: Size
     read: Literal["columns", "rows"]
     white: Size = 255
+    perturb: Share = 0.0
+    flip: bool = False
+    channels: Literal[1, 3] = 1
+    filters: Natural = 0
 
     @classmethod
     @override
     def fit(cls, train: Sequence[Example], options: ImageOptions) -> "ImageCodec":
-        labels = set[Any]()
+        labels, in_color = set[Any](), 0
 
-        def labelled() -> Iterator[Example]:
+        def counted() -> Iterator[Example]:
+            nonlocal in_color
             for example in train:
                 labels.add(example.target)
+                in_color += example.input.ndim == RGB
                 yield example
 
-        white = images.find_white(labelled())
-        rows, columns = (options.size,) * 2 if options.size else images.scale_by(white, train[0]).shape
-        return cls(fit_labels("image", labels), rows, columns, options.read, white)
+        white = images.find_white(counted())
+        if in_color:
+            note(f"{in_color:,} of {len(train):,} training images have colour, so all are read in colour; else --grey")
+        rows, columns = (options.size,) * 2 if options.size else images.scale_by(white, train[0]).shape[:2]
+        return cls(
+            fit_labels("image", labels),
+            rows,
+            columns,
+            options.read,
+            white,
+            options.perturb,
+            options.flip,
+            channels=3 if in_color else 1,
+            filters=options.filters,
+        )
 
     @override
     def model_args(self, options: ImageOptions) -> dict[str, Any]:
-        height = self.rows if self.read == "columns" else self.columns
+        height, width = (self.rows, self.columns) if self.read == "columns" else (self.columns, self.rows)
         names = ("cell", "hidden", "layers", "dropout", "bptt")
-        return {"height": height, "labels": len(self.labels)} | {name: getattr(options, name) for name in names}
+        args = {"height": height, "labels": len(self.labels)} | {name: getattr(options, name) for name in names}
+        args |= {"channels": self.channels} if self.channels > 1 else {}  # runs of earlier versions have none
+        return args | ({"filters": self.filters, "width": width} if self.filters else {})
 
     def image(self, example: Example) -> Image:
-        """Return the image in the codec's shape, values from 0 to 1."""
-        return scaled(images.scale_by(self.white, example), self.rows, self.columns)
+        """Return the image in the codec's shape and number of channels, values from 0 to 1."""
+        image = with_channels(images.scale_by(self.white, example), self.channels)
+        return scaled(image, self.rows, self.columns)
 
     @override
     def encode(self, example: Example) -> tuple[Any, int]:
         """Return the steps (T, D) and the label number."""
-        image = self.image(example)
-        steps = torch.from_numpy(np.ascontiguousarray(image.T if self.read == "columns" else image))
+        steps = self._steps(self._planes(example))
         return (steps, self.label.get(example.target, NO_LABEL)), len(steps)
+
+    def _planes(self, example: Example) -> Tensor:
+        """Return the image as (C, rows, columns)."""
+        return torch.from_numpy(self.image(example)).view(self.rows, self.columns, self.channels).permute(2, 0, 1)
+
+    def _steps(self, planes: Tensor) -> Tensor:
+        """Return images (..., C, rows, columns) as time steps, (..., T, D): D has one channel after the other."""
+        planes = planes.mT if self.read == "columns" else planes
+        return planes.transpose(-3, -2).flatten(-2).contiguous()
+
+    @property
+    @override
+    def augments(self) -> bool:
+        return bool(self.perturb or self.flip)
+
+    @override
+    def to_augment(self, example: Example) -> Example:
+        """Return an example with its image in the codec's shape."""
+        return example._replace(input=self.image(example))
+
+    @override
+    def augment(self, examples: Sequence[Example], rngs: Iterable[np.random.Generator]) -> list[Any]:
+        """Return the steps (T, D) of images that are changed at random, and the label numbers."""
+        planes = torch.stack([self._planes(example) for example in examples])
+        drawn = [(draw_map(self.perturb, self.flip, rng), draw_bend(self.perturb, rng)) for rng in rngs]
+        steps = self._steps(mapped(planes, *zip(*drawn, strict=True)))
+        return [(x, self.label[example.target]) for x, example in zip(steps, examples, strict=True)]
 
     @override
     def collate(self, encoded: Sequence[Any]) -> tuple[Tensor, Tensor]:
@@ -101,13 +155,23 @@ class ImageCodec(ClassificationCodec):
 
 
 def read(data: Any, options: ImageOptions) -> Iterable[Example]:
-    """Read images with labels: files, or arrays (N, rows, columns) and labels; None: scikit-learn's digits."""
+    """Read images with labels.
+
+    Args:
+        data: files; or arrays, (N, rows, columns) or (N, rows, columns, 3), and labels; None: scikit-learn's digits.
+        options: the options.
+    """
     if data is None:
         return images.load_sklearn_digits()
     if is_files(data):
-        return images.read(data, options.skip_bad)
+        return images.read(data, options.skip_bad, not options.grey)
     arrays, labels = sides("image", data, "images (N, rows, columns)", "labels")
-    return images_with("image", arrays, labels, label_of, options.skip_bad)
+    examples = images_with("image", arrays, labels, label_of, options.skip_bad, color=True)
+    return map(_as_grey, examples) if options.grey else examples
+
+
+def _as_grey(example: Example) -> Example:
+    return example._replace(input=with_channels(example.input, 1))
 
 
 def fit_baselines(codec: ImageCodec, train: Sequence[Example], options: ImageOptions, seed: int) -> list[Baseline]:
@@ -124,7 +188,7 @@ TASK = SupervisedTask(
     description="an image classifier",
     options=ImageOptions,
     read=read,
-    parse_input=lambda value, options: image_example(value),
+    parse_input=lambda value, options: image_example(value, not (options.grey and isinstance(value, str | Path))),
     codec=ImageCodec,
     model=ImageClassifier,
     unit="images",
@@ -136,7 +200,7 @@ TASK = SupervisedTask(
     fit_baselines=fit_baselines,
     load_baselines=load_feedforward,
     export=export,
-    json_inputs=list[list[list[float]]],  # images, rows
+    json_inputs=list[list[list[float | list[float]]]],  # images, rows, pixels: grey, or red, green and blue
     plots=(CONFUSION,),
     input_name="image",
     default_data="scikit-learn's digits",
