@@ -1,26 +1,27 @@
 """Encoding of recordings as features and of texts as symbols; decoding of the network's outputs."""
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from pydantic import PlainSerializer, PlainValidator
+from pydantic import Field, PlainSerializer, PlainValidator
 from torch import Tensor
 from torch.nn.functional import ctc_loss
 from torch.nn.utils.rnn import pad_sequence
 from typing_extensions import override
 
-from elman.data import filter_banks
+from elman.data import filter_banks, voices
 from elman.data.examples import Example
 from elman.decoding import ctc
 from elman.io.schema import BeamWidth, Positive, SampleRate, Size
 from elman.io.terminal import note
 from elman.tasks.codec import Codec
+from elman.tasks.transcribe.data import min_steps
 from elman.tasks.transcribe.language import Language
 from elman.tasks.transcribe.model import Recordings
 from elman.tasks.transcribe.options import TranscribeOptions
@@ -39,6 +40,8 @@ class TranscribeCodec(Codec):
         beam: beam width.
         ngram_weight: the weight of the language model.
         language: an n-gram over symbols.
+        normalize: whether the mean of each band is that of the recording, or `mean`.
+        perturb, noise: how much recordings are changed in training, for `draw_change`.
     """
 
     rate: SampleRate
@@ -53,6 +56,9 @@ class TranscribeCodec(Codec):
         PlainValidator(Language.from_dict, json_schema_input_type=dict[str, list[int]]),
         PlainSerializer(Language.to_dict),
     ]
+    normalize: Literal["recording", "training"] = "training"
+    perturb: Annotated[float, Field(ge=0, le=1)] = 0.0
+    noise: Annotated[float, Field(ge=0, le=1)] = 0.0
 
     @classmethod
     @override
@@ -63,14 +69,17 @@ class TranscribeCodec(Codec):
             """Yield the log-mel energies of all recordings, and collect their texts."""
             for example in train:
                 texts.append(example.target)
-                yield filter_banks.log_mel(example.input, options.rate, options.bands)
+                yield _normalized(
+                    filter_banks.log_mel(example.input, options.rate, options.bands), options.normalize
+                )
 
         mean, std = filter_banks.mean_and_std(frames())
         characters = "".join(sorted(set().union(*texts)))
         number = _numbers(characters)
         language = Language.fit([[number[c] for c in text] for text in texts], len(characters) + 1)
         search = (options.beam, options.ngram_weight)
-        return cls(options.rate, options.stack, mean, std, characters, *search, language)
+        changes = (options.normalize, options.perturb, options.noise)
+        return cls(options.rate, options.stack, mean, std, characters, *search, language, *changes)
 
     @override
     def model_args(self, options: TranscribeOptions) -> dict[str, Any]:
@@ -99,14 +108,38 @@ class TranscribeCodec(Codec):
 
     def steps(self, wave: filter_banks.Wave) -> Tensor:
         """Return the features of a recording, (T, D): each band is standardized by its training mean and deviation."""
-        x = filter_banks.log_mel(wave, self.rate, len(self.mean))
+        return self._steps(filter_banks.log_mel(wave, self.rate, len(self.mean)))
+
+    def _steps(self, energies: Tensor) -> Tensor:
+        x = _normalized(energies, self.normalize)
         return filter_banks.stack_frames((x - torch.tensor(self.mean)) / torch.tensor(self.std), self.stack)
+
+    @property
+    @override
+    def augments(self) -> bool:
+        return bool(self.perturb or self.noise)
+
+    @override
+    def augment(self, examples: Sequence[Example], rngs: Iterable[np.random.Generator]) -> list[tuple[Tensor, Tensor]]:
+        """Return the features (T', D) of recordings with other voices and noise, and the symbols of the texts."""
+        waves, bands = [example.input for example in examples], len(self.mean)
+        changes = list[voices.VoiceChange]()
+        for wave, example, rng in zip(waves, examples, rngs, strict=True):
+            change = voices.draw_change(len(wave), self.perturb, self.noise, rng)
+            steps = filter_banks.num_steps(int(len(wave) / change.tempo), self.rate, self.stack)
+            # CTC needs enough steps.
+            changes.append(change if steps > min_steps(example.target) else change._replace(tempo=1.0))
+        energies = voices.changed_log_mel(waves, self.rate, bands, changes)
+        return [(self._steps(x), self._target(example)) for x, example in zip(energies, examples, strict=True)]
+
+    def _target(self, example: Example) -> Tensor:
+        return torch.tensor(self.symbols(example.target or ""), dtype=torch.long)
 
     @override
     def encode(self, example: Example) -> tuple[tuple[Tensor, Tensor], int]:
         """Return features (T, D) and the symbols of the text."""
         steps = self.steps(example.input)
-        return (steps, torch.tensor(self.symbols(example.target or ""), dtype=torch.long)), len(steps)
+        return (steps, self._target(example)), len(steps)
 
     @override
     def collate(self, encoded: Sequence[tuple[Tensor, Tensor]]) -> Recordings:
@@ -149,6 +182,10 @@ class TranscribeCodec(Codec):
     @override
     def to_row(self, prediction: TranscribePrediction) -> dict[str, Any]:
         return {"text": prediction.text, "confidence": round(prediction.confidence, 4)}
+
+
+def _normalized(energies: Tensor, normalize: str) -> Tensor:
+    return energies - energies.mean(0) if normalize == "recording" else energies
 
 
 def _numbers(characters: str) -> dict[str, int]:

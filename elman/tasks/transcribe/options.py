@@ -1,7 +1,7 @@
 """The options of `elman train transcribe`. Imports nothing heavy."""
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
 from pydantic import Field
@@ -43,6 +43,17 @@ class TranscribeOptions(SupervisedOptions):
     rate: Annotated[SampleRate, Field(description="Sample rate in Hz, to which recordings are resampled.")] = 8000
     bands: Annotated[Whole, Field(ge=1, le=256, description="Mel bands.")] = 40
     stack: Annotated[Whole, Field(ge=1, le=20, description="Number of 10 ms frames in a time step.")] = 2
+    normalize: Annotated[
+        Literal["recording", "training"],
+        Field(description="Subtract the mean of each band in the recording (recording) or in the training part (training)"),
+    ] = "recording"
+    perturb: Annotated[
+        Share,
+        Field(description="Augmentation: largest relative change of speaking rate and vocal tract; pitch: twice as much."),
+    ] = 0.15
+    noise: Annotated[
+        Share, Field(description="Augmentation: largest level of added noise, relative to that of the recording.")
+    ] = 0.1
     hidden: shared.Hidden = 128
     layers: shared.Layers = 2
     dropout: shared.Dropout = 0.5
