@@ -23,7 +23,7 @@ from torch import Tensor
 # power of two above the window, half of ours. The lowest bands then differ by 0.4 on average, where the standard
 # deviation is 2.3. It does not resample, adds no floor, and takes 1.5 to 2.6 times as long.
 WINDOW, HOP = 0.025, 0.010  # seconds
-FLOOR = 1e-6  # added to energies; below the resolution of 16-bit audio
+FLOOR = 1e-3  # added to energies: 23 dB below the mean of white noise
 LEVEL = 0.05  # target root mean square: that of speech with peaks at a third of full scale
 MIN_LEVEL = 1e-7  # quieter recordings are scaled as if they had this root mean square
 
@@ -58,18 +58,19 @@ def stack_frames(x: Tensor, stack: int) -> Tensor:
     return torch.cat((x, padding)).reshape(-1, stack * x.shape[1])
 
 
-def log_mel(wave: Wave, rate: int, bands: int) -> Tensor:
+def log_mel(wave: Wave, rate: int, bands: int, floor: float = FLOOR) -> Tensor:
     """Compute the log-mel energies of the frames of a recording, minus their mean.
 
     Args:
         wave: samples (n,).
         rate: sample rate, in Hz.
         bands: M, number of bands.
+        floor: added to energies.
 
     Returns:
         Energies (t, M).
     """
-    energies = log_energies(power_spectrum(frames_of(at_level(wave), rate), rate), rate, bands)
+    energies = log_energies(power_spectrum(frames_of(at_level(wave), rate), rate), rate, bands, floor)
     return energies - energies.mean()
 
 
@@ -101,20 +102,21 @@ def power_spectrum(frames: Tensor, rate: int) -> Tensor:
     return spectrum.real.square() + spectrum.imag.square()
 
 
-def log_energies(power: Tensor, rate: int, bands: int) -> Tensor:
+def log_energies(power: Tensor, rate: int, bands: int, floor: float = FLOOR) -> Tensor:
     """Return the log energies (t, M) of the bands of spectra (t, N/2 + 1)."""
-    return (power @ mel_matrix(rate, bands) + FLOOR).log()
+    return (power @ mel_matrix(rate, bands) + floor).log()
 
 
-def recipe(rate: int, bands: int) -> dict[str, Any]:
+def recipe(rate: int, bands: int, floor: float = FLOOR) -> dict[str, Any]:
     """Return all numbers of the energies of `log_mel`, for programs that compute them without this module.
 
     Args:
         rate: sample rate, in Hz.
         bands: M, number of bands.
+        floor: added to energies.
     """
     sizes = {"rate": rate, "bands": bands, "window": _samples(WINDOW, rate), "hop": _samples(HOP, rate)}
-    return sizes | {"fft": spectrum_size(rate), "level": LEVEL, "min_level": MIN_LEVEL, "floor": FLOOR}
+    return sizes | {"fft": spectrum_size(rate), "level": LEVEL, "min_level": MIN_LEVEL, "floor": floor}
 
 
 def mean_and_std(recordings: Iterable[Tensor]) -> tuple[list[float], list[float]]:

@@ -27,6 +27,8 @@ from elman.tasks.transcribe.model import Recordings
 from elman.tasks.transcribe.options import TranscribeOptions
 from elman.tasks.transcribe.prediction import TranscribePrediction
 
+Strength = Annotated[float, Field(ge=0)]
+
 
 @dataclass(frozen=True)
 class TranscribeCodec(Codec):
@@ -40,8 +42,10 @@ class TranscribeCodec(Codec):
         beam: beam width.
         ngram_weight: the weight of the language model.
         language: an n-gram over symbols.
-        normalize: whether the mean of each band is that of the recording, or `mean`.
-        perturb, noise: how much recordings are changed in training, for `draw_change`.
+        floor: added to energies.
+        normalize: whether the mean of each recording is subtracted over all bands, or of each band.
+        filters: of the convolutions.
+        perturb, noise, reverb, equalize, silence: how much recordings are changed in training, see `voices.Strengths`.
     """
 
     rate: SampleRate
@@ -56,9 +60,15 @@ class TranscribeCodec(Codec):
         PlainValidator(Language.from_dict, json_schema_input_type=dict[str, list[int]]),
         PlainSerializer(Language.to_dict),
     ]
-    normalize: Literal["recording", "training"] = "training"
-    perturb: Annotated[float, Field(ge=0, le=1)] = 0.0
-    noise: Annotated[float, Field(ge=0, le=1)] = 0.0
+    # Runs of earlier versions have none of the following.
+    floor: Positive = 1e-6
+    normalize: Literal["all_features", "per_feature"] = "all_features"
+    filters: Annotated[int, Field(ge=0)] = 0
+    perturb: Strength = 0.0
+    noise: Strength = 0.0
+    reverb: Strength = 0.0
+    equalize: Strength = 0.0
+    silence: Strength = 0.0
 
     @classmethod
     @override
@@ -69,22 +79,24 @@ class TranscribeCodec(Codec):
             """Yield the log-mel energies of all recordings, and collect their texts."""
             for example in train:
                 texts.append(example.target)
-                yield _normalized(
-                    filter_banks.log_mel(example.input, options.rate, options.bands), options.normalize
-                )
+                energies = filter_banks.log_mel(example.input, options.rate, options.bands)
+                yield _normalized(energies, options.normalize)
 
         mean, std = filter_banks.mean_and_std(frames())
         characters = "".join(sorted(set().union(*texts)))
         number = _numbers(characters)
         language = Language.fit([[number[c] for c in text] for text in texts], len(characters) + 1)
         search = (options.beam, options.ngram_weight)
-        changes = (options.normalize, options.perturb, options.noise)
-        return cls(options.rate, options.stack, mean, std, characters, *search, language, *changes)
+        names = ("normalize", "filters", *voices.Strengths._fields)
+        more = {name: getattr(options, name) for name in names}
+        features = (options.rate, options.stack, mean, std)
+        return cls(*features, characters, *search, language, filter_banks.FLOOR, **more)
 
     @override
     def model_args(self, options: TranscribeOptions) -> dict[str, Any]:
         names = ("cell", "hidden", "layers", "dropout", "time_mask", "band_mask", "bptt")
         sizes = {"bands": len(self.mean), "frames": self.stack, "symbols": len(self.characters) + 1}
+        sizes |= {"filters": self.filters} if self.filters else {}
         return sizes | {name: getattr(options, name) for name in names}
 
     def __post_init__(self) -> None:
@@ -108,7 +120,7 @@ class TranscribeCodec(Codec):
 
     def steps(self, wave: filter_banks.Wave) -> Tensor:
         """Return the features of a recording, (T, D): each band is standardized by its training mean and deviation."""
-        return self._steps(filter_banks.log_mel(wave, self.rate, len(self.mean)))
+        return self._steps(filter_banks.log_mel(wave, self.rate, len(self.mean), self.floor))
 
     def _steps(self, energies: Tensor) -> Tensor:
         x = _normalized(energies, self.normalize)
@@ -117,19 +129,24 @@ class TranscribeCodec(Codec):
     @property
     @override
     def augments(self) -> bool:
-        return bool(self.perturb or self.noise)
+        return any(self._strengths)
+
+    @property
+    def _strengths(self) -> voices.Strengths:
+        return voices.Strengths(self.perturb, self.noise, self.reverb, self.equalize, self.silence)
 
     @override
     def augment(self, examples: Sequence[Example], rngs: Iterable[np.random.Generator]) -> list[tuple[Tensor, Tensor]]:
         """Return the features (T', D) of recordings with other voices and noise, and the symbols of the texts."""
         waves, bands = [example.input for example in examples], len(self.mean)
-        changes = list[voices.VoiceChange]()
+        changes = list[voices.Change]()
         for wave, example, rng in zip(waves, examples, rngs, strict=True):
-            change = voices.draw_change(len(wave), self.perturb, self.noise, rng)
-            steps = filter_banks.num_steps(int(len(wave) / change.tempo), self.rate, self.stack)
-            # CTC needs enough steps.
-            changes.append(change if steps > min_steps(example.target) else change._replace(tempo=1.0))
-        energies = voices.changed_log_mel(waves, self.rate, bands, changes)
+            change = voices.draw_change(wave, self.rate, bands, self._strengths, rng)
+            steps = filter_banks.num_steps(voices.length_of(len(wave), change), self.rate, self.stack)
+            if steps < min_steps(example.target):  # for CTC
+                change = change._replace(tempo=1.0, before=0, after=0)
+            changes.append(change)
+        energies = voices.changed_log_mel(waves, self.rate, bands, changes, self.floor)
         return [(self._steps(x), self._target(example)) for x, example in zip(energies, examples, strict=True)]
 
     def _target(self, example: Example) -> Tensor:
@@ -185,7 +202,7 @@ class TranscribeCodec(Codec):
 
 
 def _normalized(energies: Tensor, normalize: str) -> Tensor:
-    return energies - energies.mean(0) if normalize == "recording" else energies
+    return energies - energies.mean(0) if normalize == "per_feature" else energies
 
 
 def _numbers(characters: str) -> dict[str, int]:
