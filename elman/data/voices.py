@@ -44,6 +44,7 @@ class Strengths(NamedTuple):
     noise: the largest root mean square of noise, relative to that of the recording.
     reverb: the largest reverberation time (of a decay by 60 dB), in seconds; half of the recordings have none.
     equalize: the standard deviation of the gains of the bands, in dB.
+    contrast: the standard deviation of the logarithm of a factor of the differences of log energies from their mean.
     silence: the most silence that is added before and after the recording, in seconds. As often as a recording becomes
         longer by up to half of that, it becomes shorter, but by its quiet ends alone.
     """
@@ -52,6 +53,7 @@ class Strengths(NamedTuple):
     noise: float = 0.0
     reverb: float = 0.0
     equalize: float = 0.0
+    contrast: float = 0.0
     silence: float = 0.0
 
 
@@ -64,6 +66,7 @@ class Change(NamedTuple):
     noise: samples to add, relative to the root mean square of the recording; at least as many as it has.
     echo: an impulse response, with which the recording is convolved.
     gains: of the energy of each band (M,), natural logarithms.
+    contrast: factor of the differences of log energies from their mean.
     before, after: samples of silence to add at both ends; if negative, samples to cut off.
     """
 
@@ -73,6 +76,7 @@ class Change(NamedTuple):
     noise: Wave | None = None
     echo: Wave | None = None
     gains: Tensor | None = None
+    contrast: float = 1.0
     before: int = 0
     after: int = 0
 
@@ -97,6 +101,8 @@ def draw_change(wave: Wave, rate: int, bands: int, strengths: Strengths, rng: np
         nats = rng.normal(0, strengths.equalize * math.log(10) / 10, KNOTS)
         gains = np.interp(np.linspace(0, KNOTS - 1, bands), np.arange(KNOTS), nats)
         change = change._replace(gains=torch.from_numpy(gains).float())
+    if strengths.contrast:
+        change = change._replace(contrast=float(np.exp(rng.normal(0, strengths.contrast))))
     if strengths.noise:
         level = np.float32(strengths.noise * QUIETEST ** rng.random())
         samples = len(wave) + max(change.before, 0) + max(change.after, 0)
@@ -161,8 +167,13 @@ def changed_log_mel(
     power = power_spectrum(torch.cat(frames), rate)
     power = _with_voices(power, rate, sizes, [change.pitch for change in changes], [change.tract for change in changes])
     energies = log_energies(power, rate, bands, floor).split(sizes)
-    energies = [x if change.gains is None else x + change.gains for x, change in zip(energies, changes, strict=True)]
-    return [x - x.mean() for x in energies]
+    return [_recolored(x, change) for x, change in zip(energies, changes, strict=True)]
+
+
+def _recolored(energies: Tensor, change: Change) -> Tensor:
+    """Change the contrast and the gains of log energies (t, M); return them minus their mean."""
+    x = (energies - energies.mean()) * change.contrast
+    return x if change.gains is None else x + change.gains - change.gains.mean()
 
 
 def _waveform(wave: Wave, change: Change) -> Wave:

@@ -303,6 +303,8 @@ def test_an_echo_and_gains_of_bands() -> None:
     (energies,) = voices.changed_log_mel([wave], 8000, 20, [voices.Change(gains=gains)])
     (before,) = voices.changed_log_mel([wave], 8000, 20, [voices.Change()])
     torch.testing.assert_close(energies - before, gains.expand(len(before), 20), rtol=0, atol=1e-4)
+    (sharper,) = voices.changed_log_mel([wave], 8000, 20, [voices.Change(contrast=1.5)])
+    torch.testing.assert_close(sharper, 1.5 * before)
     drawn = [voices.draw_change(wave, 8000, 6, voices.Strengths(equalize=3.0), rng).gains for _ in range(200)]
     decibels = torch.stack([x for x in drawn if x is not None]) * 10 / math.log(10)
     assert 2.7 < decibels.std() < 3.3

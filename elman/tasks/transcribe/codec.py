@@ -45,7 +45,8 @@ class TranscribeCodec(Codec):
         floor: added to energies.
         normalize: whether the mean of each recording is subtracted over all bands, or of each band.
         filters: of the convolutions.
-        perturb, noise, reverb, equalize, silence: how much recordings are changed in training, see `voices.Strengths`.
+        perturb, noise, reverb, equalize, contrast, silence: how much recordings are changed in training, see
+            `voices.Strengths`.
     """
 
     rate: SampleRate
@@ -68,6 +69,7 @@ class TranscribeCodec(Codec):
     noise: Strength = 0.0
     reverb: Strength = 0.0
     equalize: Strength = 0.0
+    contrast: Strength = 0.0
     silence: Strength = 0.0
 
     @classmethod
@@ -133,7 +135,7 @@ class TranscribeCodec(Codec):
 
     @property
     def _strengths(self) -> voices.Strengths:
-        return voices.Strengths(self.perturb, self.noise, self.reverb, self.equalize, self.silence)
+        return voices.Strengths(*(getattr(self, name) for name in voices.Strengths._fields))
 
     @override
     def augment(self, examples: Sequence[Example], rngs: Iterable[np.random.Generator]) -> list[tuple[Tensor, Tensor]]:
