@@ -227,7 +227,12 @@ def page(rows: list[dict[str, Any]]) -> str:
         if not of_name:
             continue
         machines = sorted({f"{row['machine']}, {row['date']}" for row in of_name})
-        lines += [f"### {measured.name}", "", f"`elman train {' '.join(measured.arguments)}`", ""]
+        lines += [
+            f"### {measured.name}",
+            "",
+            f"`elman train {' '.join(measured.arguments).replace('{}', 'SPEAKER')}`",
+            "",
+        ]
         lines += [f"Goal: {measured.goal}. On {'; '.join(machines)}.", ""] if measured.goal else []
         lines += ["| seed | time | model | best baseline |", "|---|---|---|---|"]
         for row in of_name:

@@ -78,7 +78,7 @@ class TranscribeOptions(SupervisedOptions):
     beam: Annotated[BeamWidth, Field(description="Beam width; 1: the most probable path.")] = 8
     ngram_weight: Annotated[
         Real, Field(ge=0, description="Weight of a character n-gram language model in the search; 0: none.")
-    ] = 0.5
+    ] = 2.0
 
 
 class TranscribeFitOptions(TrainingOptions, TranscribeOptions):
