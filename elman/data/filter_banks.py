@@ -99,7 +99,8 @@ def power_spectrum(frames: Tensor, rate: int) -> Tensor:
     """Return |X|^2 (t, N/2 + 1) of frames (t, W)."""
     x = frames * torch.hann_window(frames.shape[1])
     spectrum = torch.fft.rfft(x, spectrum_size(rate))
-    return spectrum.real.square() + spectrum.imag.square()
+    power: Tensor = spectrum.real.square() + spectrum.imag.square()
+    return power
 
 
 def log_energies(power: Tensor, rate: int, bands: int, floor: float = FLOOR) -> Tensor:

@@ -94,7 +94,8 @@ def draw_change(wave: Wave, rate: int, bands: int, strengths: Strengths, rng: np
     tempo, pitch, tract = (1 + strengths.perturb) ** (rng.uniform(-1, 1, 3) * (1, 2, 1))
     change = Change(tempo, pitch, tract)
     if strengths.silence:
-        change = change._replace(**_margins(wave, rng.uniform(-0.5, 1, 2) * strengths.silence * rate))
+        before, after = _margins(wave, rng.uniform(-0.5, 1, 2) * strengths.silence * rate)
+        change = change._replace(before=before, after=after)
     if strengths.reverb and rng.random() < HALF:
         change = change._replace(echo=_echo(max(round(rng.uniform(0.1, 1) * strengths.reverb * rate), 1), rng))
     if strengths.equalize:
@@ -115,10 +116,10 @@ def length_of(n: int, change: Change) -> int:
     return int((n + change.before + change.after) / change.tempo)
 
 
-def _margins(wave: Wave, samples: NDArray[np.float64]) -> dict[str, int]:
+def _margins(wave: Wave, samples: NDArray[np.float64]) -> tuple[int, int]:
     loud = np.flatnonzero(np.abs(wave) >= QUIET * np.abs(wave).max())
     before, after = samples.astype(int).tolist()
-    return {"before": max(before, -int(loud[0])), "after": max(after, int(loud[-1]) + 1 - len(wave))}
+    return max(before, -int(loud[0])), max(after, int(loud[-1]) + 1 - len(wave))
 
 
 def _echo(n: int, rng: np.random.Generator) -> Wave:
@@ -203,7 +204,8 @@ def _smoothing(rate: int) -> Tensor:
     quefrency = torch.arange(size)
     quefrency = torch.minimum(quefrency, size - quefrency) / rate
     lifter = ((1.5 * CUTOFF - quefrency) / CUTOFF).clamp(0, 1)
-    return torch.fft.rfft(torch.fft.irfft(torch.eye(size // 2 + 1)) * lifter).real.contiguous()
+    matrix: Tensor = torch.fft.rfft(torch.fft.irfft(torch.eye(size // 2 + 1)) * lifter).real.contiguous()
+    return matrix
 
 
 def _warped(x: Tensor, factor: float) -> Tensor:

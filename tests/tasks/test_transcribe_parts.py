@@ -205,7 +205,8 @@ def voice(pitch: float, resonance: float, rate: int = 8000, seconds: float = 0.4
     t = np.arange(int(rate * seconds)) / rate
     harmonics = np.arange(1, int(rate / 2 / pitch)) * pitch
     levels = np.exp(-(((harmonics - resonance) / 400) ** 2))
-    return np.float32(0.1) * (levels[:, None] * np.sin(2 * np.pi * harmonics[:, None] * t)).sum(0).astype(np.float32)
+    wave: NDArray[np.float64] = (levels[:, None] * np.sin(2 * np.pi * harmonics[:, None] * t)).sum(0)
+    return (0.1 * wave).astype(np.float32)
 
 
 def spectrum(wave: NDArray[np.float32], change: voices.Change, rate: int = 8000) -> NDArray[np.float32]:
