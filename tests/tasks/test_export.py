@@ -224,6 +224,7 @@ def test_features_by_their_recipe(runs: dict[str, Trained]) -> None:
     frames = (energies - energies.mean() - r["mean"]) / r["std"]
     frames = np.concatenate((frames, np.zeros((-len(frames) % r["stack"], r["bands"]))))
     np.testing.assert_allclose(frames.reshape(-1, r["stack"] * r["bands"]), codec.steps(wave), rtol=1e-3, atol=1e-3)
+    assert r["normalize"] == "all_features"
     assert settings["characters"] == codec.characters
 
 
@@ -442,9 +443,11 @@ def test_what_fails_leaves_nothing(
 
 
 @pytest.mark.parametrize("task", ["transcribe", "music"])
-def test_in_c(runs: dict[str, Trained], task: str, tmp_path: Path) -> None:
+def test_in_c(task: str, tmp_path: Path) -> None:
     """Recurrent layers of one direction and of two, with the layers around them."""
-    exported = runs[task].export("c", tmp_path / "out")
+    trained = tasks.load(made(task, tmp_path / "run", **({"filters": 0} if task == "transcribe" else {})))
+    randomize(trained)
+    exported = trained.export("c", tmp_path / "out")
     [(name, check)] = exported.checks.items()
     assert 0 < check.largest < 1e-5
     assert (check.chunked is None) == (task == "transcribe")

@@ -151,7 +151,7 @@ def test_in_python(tmp_path: Path, manifest: Path) -> None:
         (([np.zeros(0)], ["a"]), "recording 1: expected a recording, got an empty one"),
         (([np.array([0, np.nan])], ["a"]), "recording 1: expected finite numbers, got nan"),
         (([waves[0]], [" "]), "recording 1: expected a text, got an empty one"),
-        (([waves[0][:100]], ["aa"]), r"recording 1: expected at least 3 steps \(stack 2\) for 'aa', got a recording"),
+        (([waves[0][:100]], ["aa"]), r"recording 1: expected at least 3 steps \(stack 3\) for 'aa', got a recording"),
     ):
         with pytest.raises(BadInput, match=part):
             transcribe.fit(wrong, tmp_path / "other", **how)
@@ -194,7 +194,7 @@ BAD: dict[str, tuple[Change, list[str]]] = {
     "gone": (lambda folder, rows: (folder / rows[3][0]).unlink(), ["2.wav", "does not exist"]),
     "broken": (_broken, ["2.wav", "cannot be read as one"]),
     "empty": (_empty, ["2.wav", "got an empty one"]),
-    "short": (_short, ["2.wav", "at least 2 steps (--stack 2) for 'ab', got a recording of 1"]),
+    "short": (_short, ["2.wav", "at least 2 steps (--stack 3) for 'ab', got a recording of 1"]),
     "infinite": (_not_finite, ["2.wav", "expected finite numbers, got inf"]),
     "long": (lambda folder, rows: rows[3].__setitem__(0, "a" * 5000), ["row 3:", "cannot be read: File name too long"]),
     "no text": (lambda folder, rows: rows[3].__setitem__(1, " "), ["row 3: expected a text, got an empty one"]),

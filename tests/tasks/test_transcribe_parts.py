@@ -1,6 +1,7 @@
 """What `elman train transcribe` is made of: sound to numbers, probabilities to texts, time warping."""
 
 import itertools
+import json
 import math
 import struct
 from pathlib import Path
@@ -17,12 +18,13 @@ from PIL import Image as Pillow
 from torch.nn.functional import ctc_loss
 
 from elman.baselines import dtw
-from elman.data import audio, filter_banks, manifests
+from elman.data import audio, filter_banks, manifests, voices
 from elman.data.audio import read_audio
 from elman.data.examples import Example
 from elman.decoding.ctc import best_path, search
 from elman.errors import BadInput
 from elman.tasks.transcribe import baselines, plots
+from elman.tasks.transcribe.codec import TranscribeCodec
 from elman.tasks.transcribe.data import min_steps, parse_input
 from elman.tasks.transcribe.language import START, Language
 from elman.tasks.transcribe.model import Recordings, Transcriber
@@ -131,7 +133,8 @@ def test_time_warping(monkeypatch: pytest.MonkeyPatch, room: int) -> None:
 @pytest.mark.parametrize(("rate", "bands"), [(8000, 40), (16000, 23), (11025, 5)])
 def test_bands_of_the_mel_scale(rate: int, bands: int) -> None:
     """By sums of sines and cosines, and triangles drawn one by one."""
-    wave = np.random.default_rng(0).normal(0, 0.1, rate // 20).astype(np.float32)
+    wave = np.random.default_rng(0).normal(0, 1, rate // 20).astype(np.float32)
+    wave *= np.float32(filter_banks.LEVEL / np.sqrt(np.mean(wave**2)))
     window, hop, N = round(rate * 0.025), round(rate * 0.010), 1 << math.ceil(math.log2(2 * round(rate * 0.025)))
     mel = np.linspace(0, 2595 * math.log10(1 + rate / 2 / 700), bands + 2)
     edges = 700 * (10 ** (mel / 2595) - 1)
@@ -182,6 +185,181 @@ def test_what_is_hidden_in_training() -> None:
     assert not torch.equal(model(steps, lengths), model(steps, lengths))
     model.eval()
     assert torch.equal(model(steps, lengths), model(steps, lengths)), "in training alone"
+
+
+@pytest.mark.parametrize(("bands", "frames"), [(1, 1), (7, 2), (40, 3)])
+def test_convolutions_do_not_read_padding(bands: int, frames: int) -> None:
+    torch.manual_seed(0)
+    model = Transcriber(bands, frames, 5, hidden=4, layers=1, filters=3).eval()
+    lengths = [9, 4, 1]
+    steps = torch.randn(9, 3, bands * frames)
+    log_p = model(steps, torch.tensor(lengths))
+    assert log_p.shape == (9, 3, 5)
+    for b, T in enumerate(lengths):
+        alone = model(steps[:T, b : b + 1], torch.tensor([T]))
+        torch.testing.assert_close(log_p[:T, b : b + 1], alone)
+
+
+def voice(pitch: float, resonance: float, rate: int = 8000, seconds: float = 0.4) -> NDArray[np.float32]:
+    """Harmonics of a pitch, loudest at a resonance."""
+    t = np.arange(int(rate * seconds)) / rate
+    harmonics = np.arange(1, int(rate / 2 / pitch)) * pitch
+    levels = np.exp(-(((harmonics - resonance) / 400) ** 2))
+    wave: NDArray[np.float64] = (levels[:, None] * np.sin(2 * np.pi * harmonics[:, None] * t)).sum(0)
+    return (0.1 * wave).astype(np.float32)
+
+
+def spectrum(wave: NDArray[np.float32], change: voices.Change, rate: int = 8000) -> NDArray[np.float32]:
+    """The mean energy of each frequency of a changed recording."""
+    power = filter_banks.power_spectrum(filter_banks.frames_of(wave, rate, change.tempo), rate)
+    changed = voices._with_voices(power, rate, [len(power)], [change.pitch], [change.tract])
+    return changed[3:-3].mean(0).numpy()
+
+
+def peaks(energies: NDArray[np.float32], rate: int = 8000) -> tuple[float, float]:
+    """The distance of the harmonics, and the centre of the energies, in Hz."""
+    hertz = np.linspace(0, rate / 2, len(energies))
+    logs = np.log(energies + 1e-6)
+    lags = np.fft.irfft(logs - logs.mean())
+    quefrency = np.arange(len(lags)) / rate
+    pitched = (quefrency > 1 / 400) & (quefrency < 1 / 100)
+    return float(1 / quefrency[pitched][lags[pitched].argmax()]), float((hertz * energies).sum() / energies.sum())
+
+
+def test_no_change_of_a_recording() -> None:
+    waves = [voice(150, 1000), np.random.default_rng(0).normal(0, 0.1, 1234).astype(np.float32), np.zeros(90, "f4")]
+    same = voices.changed_log_mel(waves, 8000, 20, [voices.Change()] * 3)
+    for wave, energies in zip(waves, same, strict=True):
+        torch.testing.assert_close(energies, filter_banks.log_mel(wave, 8000, 20), rtol=0, atol=2e-3)
+    rng = np.random.default_rng(0)
+    assert voices.draw_change(waves[0], 8000, 20, voices.Strengths(), rng) == voices.Change()
+
+
+@pytest.mark.parametrize("tempo", [0.8, 1.25])
+def test_another_tempo(tempo: float) -> None:
+    """As many frames as speech at this rate has, at the same pitch."""
+    wave = voice(200, 1200)
+    change = voices.Change(tempo=tempo)
+    (energies,) = voices.changed_log_mel([wave], 8000, 20, [change])
+    assert len(energies) == 1 + round(40 / tempo)
+    assert filter_banks.num_steps(voices.length_of(len(wave), change), 8000, 1) == len(energies)
+    assert_allclose(peaks(spectrum(wave, change)), peaks(spectrum(wave, voices.Change())), rtol=0.02)
+
+
+@pytest.mark.parametrize("factor", [0.85, 1.2])
+def test_another_voice(factor: float) -> None:
+    """The pitch moves the harmonics and not the resonances; the length of the vocal tract, the other way round."""
+    wave = voice(200, 1200)
+    pitch, centre = peaks(spectrum(wave, voices.Change()))
+    assert_allclose(peaks(spectrum(wave, voices.Change(pitch=factor))), (pitch * factor, centre), rtol=0.06)
+    assert_allclose(peaks(spectrum(wave, voices.Change(tract=factor))), (pitch, centre * factor), rtol=0.06)
+    as_spoken, changed = (spectrum(voice(200 * f, 1200 * f), voices.Change()) for f in (1, factor))
+    both = spectrum(wave, voices.Change(pitch=factor, tract=factor))
+    assert np.corrcoef(np.log(both + 1e-3), np.log(changed + 1e-3))[0, 1] > 0.9
+    assert np.corrcoef(np.log(as_spoken + 1e-3), np.log(changed + 1e-3))[0, 1] < 0.7
+
+
+@pytest.mark.parametrize("slope", [0.0, 1.0, 2.0])
+def test_the_level_and_the_color_of_noise(slope: float) -> None:
+    noise = voices.colored_noise(5000, slope, np.random.default_rng(0))
+    assert_allclose(np.sqrt(np.mean(noise.astype(float) ** 2)), 1, rtol=1e-3)
+    power = np.abs(np.fft.rfft(voices.colored_noise(2**15, slope, np.random.default_rng(1)))) ** 2
+    low, high = (power[slice(*octave)].mean() for octave in ((1000, 2000), (8000, 16000)))
+    assert_allclose(np.log2(low / high) / 3, slope, atol=0.1)
+    wave, change = voice(200, 1200), voices.Change(noise=np.float32(0.5) * noise)
+    noisy = voices._waveform(wave, change)
+    assert_allclose(np.sqrt(np.mean(noisy**2)), filter_banks.LEVEL, rtol=1e-3)
+    share = noisy / np.linalg.norm(noisy) @ (wave / np.linalg.norm(wave))
+    assert_allclose(share, 1 / np.sqrt(1 + 0.5**2), atol=0.03)
+
+
+def test_silence_is_added_and_quiet_ends_are_cut_off() -> None:
+    wave = np.concatenate([np.zeros(300), voice(200, 1200), np.zeros(500)]).astype(np.float32)
+    lengths, rng = list[int](), np.random.default_rng(0)
+    for _ in range(50):
+        change = voices.draw_change(wave, 8000, 20, voices.Strengths(silence=0.1), rng)
+        changed = voices._waveform(wave, change)
+        lengths.append(len(changed))
+        assert voices.length_of(len(wave), change) == len(changed)
+        assert -400 <= change.before <= 800
+        assert -400 <= change.after <= 800
+        assert_allclose(np.sum(changed**2) / len(changed), filter_banks.LEVEL**2, rtol=1e-3)
+        assert_allclose(changed @ changed / np.square(changed).max(), wave @ wave / np.square(wave).max(), rtol=0.02)
+    assert min(lengths) < len(wave) < max(lengths)
+
+
+def test_an_echo_and_gains_of_bands() -> None:
+    click = np.zeros(2000, np.float32)
+    click[500] = 1
+    strengths, rng = voices.Strengths(reverb=0.1), np.random.default_rng(0)
+    changes = [voices.draw_change(click, 8000, 20, strengths, rng) for _ in range(40)]
+    echoes = [voices._waveform(click, change) for change in changes if change.echo is not None]
+    assert 10 < len(echoes) < 30
+    for echo in echoes:
+        assert echo[:500].max() == 0
+        assert np.abs(echo).argmax() == 500
+        assert np.abs(echo[1310:]).max() == 0
+        assert 0.1 <= np.linalg.norm(echo[501:]) / echo[500] <= 0.61
+    wave, gains = voice(200, 1200), torch.linspace(-1, 1, 20)
+    (energies,) = voices.changed_log_mel([wave], 8000, 20, [voices.Change(gains=gains)])
+    (before,) = voices.changed_log_mel([wave], 8000, 20, [voices.Change()])
+    torch.testing.assert_close(energies - before, gains.expand(len(before), 20), rtol=0, atol=1e-4)
+    (sharper,) = voices.changed_log_mel([wave], 8000, 20, [voices.Change(contrast=1.5)])
+    torch.testing.assert_close(sharper, 1.5 * before)
+    drawn = [voices.draw_change(wave, 8000, 6, voices.Strengths(equalize=3.0), rng).gains for _ in range(200)]
+    decibels = torch.stack([x for x in drawn if x is not None]) * 10 / math.log(10)
+    assert 2.7 < decibels.std() < 3.3
+
+
+def codec_of(texts: list[str], **options: Any) -> tuple[TranscribeCodec, list[Example]]:
+    waves = [voice(200 + 10 * i, 1200 - 20 * i, seconds=0.02 * min_steps(text) - 0.005) for i, text in enumerate(texts)]
+    examples = [Example(wave, text) for wave, text in zip(waves, texts, strict=True)]
+    return TranscribeCodec.fit(examples, TranscribeOptions(bands=8, **options)), examples
+
+
+def test_changed_recordings_have_enough_steps() -> None:
+    """Recordings that are as short as can be become longer alone."""
+    codec, examples = codec_of(["three", "six", "aa", "b"] * 3, perturb=0.9, silence=0.05, stack=2)
+    assert codec.augments
+    longer = 0
+    for seed in range(8):
+        rngs = [np.random.default_rng((seed, i)) for i in range(len(examples))]
+        for example, (steps, target) in zip(examples, codec.augment(examples, rngs), strict=True):
+            assert len(steps) >= min_steps(example.target)
+            assert target.tolist() == codec.symbols(example.target)
+            longer += len(steps) > min_steps(example.target)
+        assert all(len(codec.steps(example.input)) == min_steps(example.target) for example in examples)
+    assert 0 < longer < 8 * len(examples)
+
+
+def test_augmentation_is_drawn_for_each_example() -> None:
+    """From its own random numbers, in whichever batch it is; without augmentation, recordings are encoded as always."""
+    codec, examples = codec_of(["three", "six", "aa", "b"])
+    together = codec.augment(examples, map(np.random.default_rng, range(4)))
+    for i, (steps, _) in enumerate(together):
+        ((alone, _),) = codec.augment([examples[i]], [np.random.default_rng(i)])
+        torch.testing.assert_close(steps, alone)
+        assert steps.shape != (other := codec.encode(examples[i])[0][0]).shape or not torch.allclose(steps, other)
+    plain, _ = codec_of(["a"], **dict.fromkeys(voices.Strengths._fields, 0))
+    assert not plain.augments
+
+
+def test_the_mean_of_a_recording() -> None:
+    codec, examples = codec_of(["three", "six"], normalize="per_feature", stack=1)
+    for example in examples:
+        assert_allclose(codec.steps(example.input).mean(0), 0, atol=1e-4)
+    louder, quieter = examples[0].input, np.float32(0.01) * examples[0].input
+    torch.testing.assert_close(codec.steps(louder), codec.steps(quieter), rtol=0, atol=1e-3)
+
+
+def test_a_codec_of_an_earlier_version() -> None:
+    """It has no augmentation, a model without convolutions, and the floor of that version."""
+    saved = json.loads(codec_of(["ab", "ba"])[0].to_json())
+    for name in ("floor", "normalize", "filters", *voices.Strengths._fields):
+        del saved[name]
+    codec = TranscribeCodec.from_json(json.dumps(saved).encode())
+    assert (codec.floor, codec.normalize, codec.augments) == (1e-6, "all_features", False)
+    assert "filters" not in codec.model_args(TranscribeOptions())
 
 
 def test_few_recordings_are_compared_with_where_they_are_long(monkeypatch: pytest.MonkeyPatch) -> None:

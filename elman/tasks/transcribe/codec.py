@@ -1,30 +1,33 @@
 """Encoding of recordings as features and of texts as symbols; decoding of the network's outputs."""
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from pydantic import PlainSerializer, PlainValidator
+from pydantic import Field, PlainSerializer, PlainValidator
 from torch import Tensor
 from torch.nn.functional import ctc_loss
 from torch.nn.utils.rnn import pad_sequence
 from typing_extensions import override
 
-from elman.data import filter_banks
+from elman.data import filter_banks, voices
 from elman.data.examples import Example
 from elman.decoding import ctc
 from elman.io.schema import BeamWidth, Positive, SampleRate, Size
 from elman.io.terminal import note
 from elman.tasks.codec import Codec
+from elman.tasks.transcribe.data import min_steps
 from elman.tasks.transcribe.language import Language
 from elman.tasks.transcribe.model import Recordings
 from elman.tasks.transcribe.options import TranscribeOptions
 from elman.tasks.transcribe.prediction import TranscribePrediction
+
+Strength = Annotated[float, Field(ge=0)]
 
 
 @dataclass(frozen=True)
@@ -39,6 +42,11 @@ class TranscribeCodec(Codec):
         beam: beam width.
         ngram_weight: the weight of the language model.
         language: an n-gram over symbols.
+        floor: added to energies.
+        normalize: whether the mean of each recording is subtracted over all bands, or of each band.
+        filters: of the convolutions.
+        perturb, noise, reverb, equalize, contrast, silence: how much recordings are changed in training, see
+            `voices.Strengths`.
     """
 
     rate: SampleRate
@@ -53,6 +61,16 @@ class TranscribeCodec(Codec):
         PlainValidator(Language.from_dict, json_schema_input_type=dict[str, list[int]]),
         PlainSerializer(Language.to_dict),
     ]
+    # Runs of earlier versions have none of the following.
+    floor: Positive = 1e-6
+    normalize: Literal["all_features", "per_feature"] = "all_features"
+    filters: Annotated[int, Field(ge=0)] = 0
+    perturb: Strength = 0.0
+    noise: Strength = 0.0
+    reverb: Strength = 0.0
+    equalize: Strength = 0.0
+    contrast: Strength = 0.0
+    silence: Strength = 0.0
 
     @classmethod
     @override
@@ -63,19 +81,24 @@ class TranscribeCodec(Codec):
             """Yield the log-mel energies of all recordings, and collect their texts."""
             for example in train:
                 texts.append(example.target)
-                yield filter_banks.log_mel(example.input, options.rate, options.bands)
+                energies = filter_banks.log_mel(example.input, options.rate, options.bands)
+                yield _normalized(energies, options.normalize)
 
         mean, std = filter_banks.mean_and_std(frames())
         characters = "".join(sorted(set().union(*texts)))
         number = _numbers(characters)
         language = Language.fit([[number[c] for c in text] for text in texts], len(characters) + 1)
         search = (options.beam, options.ngram_weight)
-        return cls(options.rate, options.stack, mean, std, characters, *search, language)
+        names = ("normalize", "filters", *voices.Strengths._fields)
+        more = {name: getattr(options, name) for name in names}
+        features = (options.rate, options.stack, mean, std)
+        return cls(*features, characters, *search, language, filter_banks.FLOOR, **more)
 
     @override
     def model_args(self, options: TranscribeOptions) -> dict[str, Any]:
         names = ("cell", "hidden", "layers", "dropout", "time_mask", "band_mask", "bptt")
         sizes = {"bands": len(self.mean), "frames": self.stack, "symbols": len(self.characters) + 1}
+        sizes |= {"filters": self.filters} if self.filters else {}
         return sizes | {name: getattr(options, name) for name in names}
 
     def __post_init__(self) -> None:
@@ -99,14 +122,43 @@ class TranscribeCodec(Codec):
 
     def steps(self, wave: filter_banks.Wave) -> Tensor:
         """Return the features of a recording, (T, D): each band is standardized by its training mean and deviation."""
-        x = filter_banks.log_mel(wave, self.rate, len(self.mean))
+        return self._steps(filter_banks.log_mel(wave, self.rate, len(self.mean), self.floor))
+
+    def _steps(self, energies: Tensor) -> Tensor:
+        x = _normalized(energies, self.normalize)
         return filter_banks.stack_frames((x - torch.tensor(self.mean)) / torch.tensor(self.std), self.stack)
+
+    @property
+    @override
+    def augments(self) -> bool:
+        return any(self._strengths)
+
+    @property
+    def _strengths(self) -> voices.Strengths:
+        return voices.Strengths(*(getattr(self, name) for name in voices.Strengths._fields))
+
+    @override
+    def augment(self, examples: Sequence[Example], rngs: Iterable[np.random.Generator]) -> list[tuple[Tensor, Tensor]]:
+        """Return the features (T', D) of recordings with other voices and noise, and the symbols of the texts."""
+        waves, bands = [example.input for example in examples], len(self.mean)
+        changes = list[voices.Change]()
+        for wave, example, rng in zip(waves, examples, rngs, strict=True):
+            change = voices.draw_change(wave, self.rate, bands, self._strengths, rng)
+            steps = filter_banks.num_steps(voices.length_of(len(wave), change), self.rate, self.stack)
+            if steps < min_steps(example.target):  # for CTC
+                change = change._replace(tempo=1.0, before=0, after=0)
+            changes.append(change)
+        energies = voices.changed_log_mel(waves, self.rate, bands, changes, self.floor)
+        return [(self._steps(x), self._target(example)) for x, example in zip(energies, examples, strict=True)]
+
+    def _target(self, example: Example) -> Tensor:
+        return torch.tensor(self.symbols(example.target or ""), dtype=torch.long)
 
     @override
     def encode(self, example: Example) -> tuple[tuple[Tensor, Tensor], int]:
         """Return features (T, D) and the symbols of the text."""
         steps = self.steps(example.input)
-        return (steps, torch.tensor(self.symbols(example.target or ""), dtype=torch.long)), len(steps)
+        return (steps, self._target(example)), len(steps)
 
     @override
     def collate(self, encoded: Sequence[tuple[Tensor, Tensor]]) -> Recordings:
@@ -149,6 +201,10 @@ class TranscribeCodec(Codec):
     @override
     def to_row(self, prediction: TranscribePrediction) -> dict[str, Any]:
         return {"text": prediction.text, "confidence": round(prediction.confidence, 4)}
+
+
+def _normalized(energies: Tensor, normalize: str) -> Tensor:
+    return energies - energies.mean(0) if normalize == "per_feature" else energies
 
 
 def _numbers(characters: str) -> dict[str, int]:

@@ -24,7 +24,9 @@ def export(loaded: Loaded) -> Exportable:
             ),
         ),
         outputs=(TensorSpec(name="log_probabilities", shape=(STEPS, BATCH, symbols), about="natural logarithms"),),
-        layers=ModuleChain(model.recurrent, model.output, nn.LogSoftmax(-1)),
+        layers=None if codec.filters else ModuleChain(model.recurrent, model.output, nn.LogSoftmax(-1)),
+        not_layers="convolutions",
     )
-    features = filter_banks.recipe(codec.rate, bands) | {"mean": codec.mean, "std": codec.std, "stack": codec.stack}
+    features = filter_banks.recipe(codec.rate, bands, codec.floor)
+    features |= {"normalize": codec.normalize, "mean": codec.mean, "std": codec.std, "stack": codec.stack}
     return Exportable([part], {"characters": codec.characters, "features": features})

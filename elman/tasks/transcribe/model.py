@@ -26,8 +26,14 @@ class Recordings(NamedTuple):
     target_lengths: Tensor
 
 
+BAND_STRIDE = 2  # of each convolution
+
+
 class Transcriber(nn.Module):
     """Bidirectional recurrent layers over a recording, and a linear output with log-softmax at each step.
+
+    With `filters`, two convolutions over time and bands come first, as in D. Amodei et al., "Deep Speech 2", ICML 2016:
+    the resonances of other voices are a few bands higher or lower. The stride of the first in time is a step.
 
     The loss is that of A. Graves et al., "Connectionist temporal classification: labelling unsegmented sequence data
     with recurrent neural networks", ICML 2006.
@@ -43,6 +49,7 @@ class Transcriber(nn.Module):
         time_mask: SpecAugment: the largest share of the steps that is masked in training.
         band_mask: SpecAugment: the largest share of the bands that is masked in training.
         bptt: truncated BPTT: steps of the gradient; 0: all steps.
+        filters: F, filters of the first convolution, half as many as of the second; 0: no convolutions.
 
     >>> model = Transcriber(40, 2, 12, "gru", 16)
     >>> model(torch.rand(9, 3, 80), torch.tensor([9, 4, 7])).shape        # T=9 steps of B=3, K=12 symbols
@@ -61,10 +68,20 @@ class Transcriber(nn.Module):
         time_mask: float = 0.0,
         band_mask: float = 0.0,
         bptt: int = 0,
+        filters: int = 0,
     ) -> None:
         super().__init__()
-        self.recurrent = stack(bands * frames, hidden, layers, cell, dropout, bptt, bidirectional=True)
-        self.dropout = nn.Dropout(dropout)
+        self.convolutions = nn.ModuleList()
+        inputs = bands * frames
+        if filters:
+            # The kernel in time is two steps and a frame. Padding is such that there are as many outputs as steps.
+            kernel, padding = (2 * frames + 1, 7), (frames // 2 + 1, 3)
+            first = nn.Conv2d(1, filters, kernel, (frames, BAND_STRIDE), padding)
+            second = nn.Conv2d(filters, 2 * filters, (3, 5), (1, BAND_STRIDE), (1, 2))
+            self.convolutions.extend((first, second))
+            inputs = 2 * filters * -(-bands // BAND_STRIDE**2)
+        self.recurrent = stack(inputs, hidden, layers, cell, dropout, bptt, bidirectional=True)
+        self.dropout, self.convolution_dropout = nn.Dropout(dropout), nn.Dropout(dropout / 2)
         self.output = nn.Linear(self.recurrent.output_size, symbols)
         self.bands, self.time_mask, self.band_mask = bands, time_mask, band_mask
         self.title = f"{title(cell, layers, hidden, bidirectional=True)}, CTC"
@@ -73,6 +90,8 @@ class Transcriber(nn.Module):
         """Map steps (T, B, D) to log p of every symbol at each step, (T, B, K)."""
         if self.training:
             steps = self._masked(steps, lengths)
+        if self.convolutions:
+            steps = self._convolved(steps, lengths)
         h, _ = self.recurrent(steps, lengths=lengths)
         logits = self.output(self.dropout(h))
         # In float32 under autocast, too: half precision would be too coarse for sums over all steps.
@@ -84,6 +103,16 @@ class Transcriber(nn.Module):
         log_p = self(batch.steps, batch.lengths)
         nats = ctc_loss(log_p, batch.targets, batch.lengths, batch.target_lengths, BLANK, reduction="sum")
         return nats, max(len(batch.targets), 1), None
+
+    def _convolved(self, steps: Tensor, lengths: Tensor) -> Tensor:
+        """Map steps (T, B, D) to the outputs of the convolutions, (T, B, D')."""
+        T, B, _ = steps.shape
+        is_step = torch.arange(T, device=lengths.device).unsqueeze(1) < lengths
+        a = (steps * is_step.unsqueeze(2)).transpose(0, 1).reshape(B, 1, -1, self.bands)
+        for convolution in self.convolutions:
+            # Behind the end of a recording is zero, as behind the end of the longest.
+            a = self.convolution_dropout(convolution(a).relu()) * is_step.T[:, None, :, None]
+        return a.permute(2, 0, 1, 3).flatten(2)
 
     def _masked(self, steps: Tensor, lengths: Tensor) -> Tensor:
         """Set a span of time and a span of bands of each recording to 0, which is the mean.
