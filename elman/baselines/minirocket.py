@@ -53,7 +53,7 @@ class Ridge(NamedTuple):
 
     @classmethod
     def fit(cls, X: NDArray[np.float64], Y: NDArray[np.float64]) -> "tuple[Ridge, NDArray[np.float64]]":
-        """Fit to features (N, D) and targets (N, K); also return predictions of the targets, each without its own row."""
+        """Fit to features (N, D) and targets (N, K); also return each target as predicted without its own row."""
         mean, std = X.mean(0), X.std(0)
         std[std == 0] = 1.0
         regression = RidgeCV(ALPHAS, scoring="neg_mean_squared_error", store_cv_results=True).fit((X - mean) / std, Y)

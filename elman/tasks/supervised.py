@@ -333,15 +333,21 @@ class SupervisedTask(Task):
     def batches(self, codec: Codec, examples: Iterable[Example], batch: int, seed: int | None) -> ByLength:
         """Make batches by length; with a seed, in a different order and with other augmentation in each epoch."""
         if seed is not None and codec.augments:
-            stored = self.store(map(codec.to_augment, examples))
-            lengths = np.array([codec.encode(example)[1] for example in stored])
+            steps = list[int]()
+
+            def measured() -> Iterator[Example]:
+                for example in map(codec.to_augment, examples):
+                    steps.append(codec.encode(example)[1])
+                    yield example
+
+            stored = self.store(measured())
 
             def augmented(numbers: list[int], epoch: int) -> Any:
                 # By example, so that a batch is the same on any number of processes.
                 rngs = (np.random.default_rng((seed, epoch, i)) for i in numbers)
                 return codec.collate(codec.augment([stored[i] for i in numbers], rngs))
 
-            return ByLength(lengths, batch, augmented, seed)
+            return ByLength(steps, batch, augmented, seed)
         encoded, lengths = self._encoded(codec, examples)
         return ByLength(lengths, batch, lambda numbers, epoch: codec.collate([encoded[i] for i in numbers]), seed)
 

@@ -25,7 +25,7 @@ def test_what_is_not_said_is_the_tasks(task: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("given", "lr"), [({}, 4e-3), ({"optimizer": "adam"}, 4e-3), ({"optimizer": "sgd"}, None), ({"lr": 1.0}, 1.0)]
+    ("given", "lr"), [({}, 3e-3), ({"optimizer": "adam"}, 3e-3), ({"optimizer": "sgd"}, None), ({"lr": 1.0}, 1.0)]
 )
 def test_a_learning_rate_belongs_to_its_optimizer(given: dict[str, Any], lr: float | None) -> None:
     assert training_of(options_of("image"), given).get("lr") == lr

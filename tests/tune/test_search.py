@@ -106,7 +106,10 @@ def test_the_first_trial_has_the_defaults(elman: Command, tmp_path: Path, monkey
     fake = FakeTrials(monkeypatch, lambda number, values: [1.0])
     assert elman("tune", "image", "--trials", 1, "--out", tmp_path / "study").code == 0
     ((_, values, _),) = fake.begun
-    assert values == {"lr": 0.004, "cell": "gru", "hidden": 96, "layers": 1, "dropout": 0.2, "batch": 32}
+    assert values == {
+        "lr": 0.003, "cell": "gru", "hidden": 96, "layers": 1, "dropout": 0.2, "batch": 32, "filters": 16,
+        "perturb": 0.15,
+    }  # fmt: skip
 
 
 def test_the_same_command_goes_on(elman: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

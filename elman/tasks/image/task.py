@@ -110,7 +110,7 @@ class ImageCodec(ClassificationCodec):
 
     def _planes(self, example: Example) -> Tensor:
         """Return the image as (C, rows, columns)."""
-        return torch.from_numpy(self.image(example)).view(self.rows, self.columns, self.channels).permute(2, 0, 1)
+        return torch.tensor(self.image(example)).view(self.rows, self.columns, self.channels).permute(2, 0, 1)
 
     def _steps(self, planes: Tensor) -> Tensor:
         """Return images (..., C, rows, columns) as time steps, (..., T, D): D has one channel after the other."""

@@ -40,7 +40,7 @@ class TextOptions(shared.Options):
     hidden: shared.Hidden = 384
     layers: shared.Layers = 1
     embed: Annotated[Whole, Field(ge=0, description="Size of the embeddings; 0: 64 for characters, else --hidden.")] = 0
-    dropout: shared.Dropout = 0.2
+    dropout: shared.Dropout = 0.3
     bptt: Annotated[Whole, Field(ge=1, description="Truncated BPTT: the gradient reaches back at most N tokens.")] = 64
     batch: shared.Batch = 16
     ensemble: Annotated[
