@@ -13,12 +13,16 @@ RESAMPLES = 100
 MAX_DRAWN = 200  # units in a sample
 MIN_UNITS = 10  # below it, a standard error says little
 Z = 1.96  # standard errors in half of a 95 % interval
+NONE_SEEN = 3.0  # of n examples, none of which has an error, so many may have one, at 95 % (the rule of three)
 
 
 def margins(
     metrics: Callable[[Sequence[int]], dict[str, float]], units: Sequence[Hashable], seed: int = 0
 ) -> dict[str, float]:
     """Return half the width of the 95 % confidence interval of each metric: 1.96 standard errors.
+
+    A metric that is 0 on all samples, or 1, has none: a bootstrap knows nothing of errors that did not occur. Then it is
+    the largest share of errors that agrees with none of n examples, 3 / n.
 
     Args:
         metrics: computes metrics on examples, by their indices, some of which occur several times.
@@ -42,5 +46,11 @@ def margins(
         return {}
     draws = np.random.default_rng(seed).integers(n, size=(RESAMPLES, m))
     rows = [metrics([i for group in draw for i in groups[group]]) for draw in draws]
-    deviations = {name: float(np.std([row[name] for row in rows], ddof=1)) for name in rows[0]}
-    return {name: Z * math.sqrt(m / n) * value for name, value in deviations.items() if math.isfinite(value)}
+    result = {}
+    for name, first in rows[0].items():
+        deviation = float(np.std([row[name] for row in rows], ddof=1))
+        if deviation == 0 and first in (0.0, 1.0):
+            result[name] = NONE_SEEN / len(units)
+        elif math.isfinite(deviation):
+            result[name] = Z * math.sqrt(m / n) * deviation
+    return result

@@ -3,7 +3,7 @@
 >>> import elman, tempfile
 >>> tuned = elman.tune.search("image", out=tempfile.mkdtemp(), trials=2, epochs=1, hidden=8)    # scikit-learn's digits
 >>> sorted(tuned.trials[0])[:4]
-['batch', 'cell', 'dropout', 'layers']
+['batch', 'cell', 'dropout', 'filters']
 """
 
 from typing import TYPE_CHECKING, Any

@@ -36,7 +36,14 @@ def test_units_are_drawn_whole() -> None:
 
 def test_few_units_and_metrics_that_are_none() -> None:
     assert margins(lambda indices: {"mean": 1.0}, range(9)) == {}
-    assert margins(lambda indices: {"a": float("nan"), "b": 1.0}, range(10)) == {"b": 0.0}
+    assert margins(lambda indices: {"a": float("nan"), "b": 2.0}, range(10)) == {"b": 0.0}
+
+
+def test_no_error_at_all() -> None:
+    """A rate of errors of 3 / n leaves n examples without one in a twentieth of all cases."""
+    margin = margins(lambda indices: {"accuracy": 1.0, "error_rate": 0.0}, range(200))
+    assert margin == {"accuracy": 3 / 200, "error_rate": 3 / 200}
+    assert (1 - 3 / 200) ** 200 == pytest.approx(0.05, abs=0.002)
 
 
 def test_intervals_contain_the_truth() -> None:
