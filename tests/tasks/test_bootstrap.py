@@ -43,7 +43,7 @@ def test_no_error_at_all() -> None:
     """A rate of errors of 3 / n leaves n examples without one in a twentieth of all cases."""
     margin = margins(lambda indices: {"accuracy": 1.0, "error_rate": 0.0}, range(200))
     assert margin == {"accuracy": 3 / 200, "error_rate": 3 / 200}
-    assert (1 - 3 / 200) ** 200 == pytest.approx(0.05, abs=0.002)
+    assert pytest.approx(0.05, abs=0.002) == (1 - 3 / 200) ** 200
 
 
 def test_intervals_contain_the_truth() -> None:
