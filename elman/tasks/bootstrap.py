@@ -21,8 +21,8 @@ def margins(
 ) -> dict[str, float]:
     """Return half the width of the 95 % confidence interval of each metric: 1.96 standard errors.
 
-    A metric that is 0 on all samples, or 1, has none: a bootstrap knows nothing of errors that did not occur. Then it is
-    the largest share of errors that agrees with none of n examples, 3 / n.
+    A metric that is 0 on all samples, or 1, has no error: a bootstrap knows nothing of errors that did not occur. Then
+    it is the largest share of errors that agrees with none in n examples, 3 / n.
 
     Args:
         metrics: computes metrics on examples, by their indices, some of which occur several times.
