@@ -86,7 +86,7 @@ def test_it_writes_texts(elman: Command, trained: Trained) -> None:
 
 
 def test_together_with_others_it_writes_the_same(trained: Trained) -> None:
-    """As `elman serve` does."""
+    """In a batch, as by `elman serve`."""
     alone, together = ([TASK.start_generation(trained._loaded, seed) for seed in (0, 1, 2)] for _ in range(2))
     expected = ["".join(step["text"] for step in generation.steps(20)) for generation in alone]
     pieces = [type(together[0]).advance(together, [{}] * 3) for _ in range(20)]

@@ -16,11 +16,12 @@ recognition", ICML workshop on deep learning for audio, speech and language proc
 import math
 from collections.abc import Sequence
 from functools import lru_cache
-from typing import NamedTuple
+from typing import Annotated, NamedTuple
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from pydantic import Field
 from torch import Tensor
 
 from elman.data.filter_banks import FLOOR, LEVEL, Wave, at_level, frames_of, log_energies, power_spectrum, spectrum_size
@@ -34,10 +35,11 @@ HALF = 0.5  # of all recordings
 KNOTS = 6  # of the gains, equally spaced over the bands
 QUIET = 0.1  # of the loudest sample: ends below may be cut off
 MAX_SLOPE = 2.0  # of the spectrum of noise: 0 is white, 1 pink, 2 brown
+Strength = Annotated[float, Field(ge=0)]
 
 
 class Strengths(NamedTuple):
-    """How much recordings are changed; 0 for not at all.
+    """Strengths of the augmentations; 0 turns one off.
 
     perturb: the largest relative change of the speaking rate and of the vocal tract; the pitch changes by up to twice
         as much.
@@ -49,12 +51,12 @@ class Strengths(NamedTuple):
         longer by up to half of that, it becomes shorter, but by its quiet ends alone.
     """
 
-    perturb: float = 0.0
-    noise: float = 0.0
-    reverb: float = 0.0
-    equalize: float = 0.0
-    contrast: float = 0.0
-    silence: float = 0.0
+    perturb: Strength = 0.0
+    noise: Strength = 0.0
+    reverb: Strength = 0.0
+    equalize: Strength = 0.0
+    contrast: Strength = 0.0
+    silence: Strength = 0.0
 
 
 class Change(NamedTuple):

@@ -48,11 +48,11 @@ class Codec(ABC):
 
     @property
     def augments(self) -> bool:
-        """True if training examples are encoded by `augment`, anew in each epoch."""
+        """True if training examples are augmented: encoded by `augment` in each epoch."""
         return False
 
     def to_augment(self, example: Example) -> Example:
-        """Return a training example as `augment` takes it, after what need not be computed anew in each epoch."""
+        """Return a training example as `augment` takes it, after the preprocessing that is the same in each epoch."""
         return example
 
     def augment(self, examples: Sequence[Example], rngs: Iterable[np.random.Generator]) -> Sequence[Any]:

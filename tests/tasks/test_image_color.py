@@ -54,8 +54,8 @@ def test_a_run_of_colour_images(reader: Trained, elman: Command, tmp_path: Path)
         Pillow.fromarray(np.rint(images[i] * 255).astype(np.uint8)).save(tmp_path / "data" / label / f"{i}.png")
     reader.save(tmp_path / "run")
     run = unchecked(tmp_path / "run")
-    said = elman("predict", run, *sorted((tmp_path / "data").rglob("*.png")), "--format", "jsonl")
-    assert [json.loads(line)["label"] for line in said.out.splitlines()] == ["blue", "blue", "red", "red"]
+    completed = elman("predict", run, *sorted((tmp_path / "data").rglob("*.png")), "--format", "jsonl")
+    assert [json.loads(line)["label"] for line in completed.out.splitlines()] == ["blue", "blue", "red", "red"]
     for command in ("evaluate", "flow"):
         assert elman(command, run, tmp_path / "data").code == 0
     assert elman("draw", run, "--out", tmp_path / "net.svg").code == 0

@@ -65,8 +65,8 @@ def test_the_evidence_is_as_defined(several: bool, chunk: int, monkeypatch: pyte
     bayes.bias.data = torch.tensor([0.0, 0.5, -1.0])
     new: list[Text] = [([1, 3, 0, 2], [0, 1, 2, 3], 0), ([2], [4], 1), ([0], [5], 0)]
     words, pairs, lengths, _ = stacked(new)
-    found = bayes(words, pairs, lengths)
-    for row, text in zip(found, new, strict=True):
+    computed = bayes(words, pairs, lengths)
+    for row, text in zip(computed, new, strict=True):
         expected = [evidence(counted, text, k, [0.7, 0.3]) + [0, 0.5, -1][k] for k in range(K)]
         torch.testing.assert_close(row, torch.tensor(expected))
 
@@ -76,14 +76,14 @@ def test_a_text_of_the_training_part_is_left_out() -> None:
     bayes = NaiveBayes(V, P, K)
     bayes.count(TEXTS)
     words, pairs, lengths, labels = stacked(TEXTS)
-    found = bayes(words, pairs, lengths, labels)
+    computed = bayes(words, pairs, lengths, labels)
     for i in range(len(TEXTS)):
         others = NaiveBayes(V + 1, P + 1, K)  # with one more feature of each kind, which no text has
         others.count(TEXTS[:i] + TEXTS[i + 1 :])
         for mine, counts in ((others.word_counts, bayes.word_counts), (others.pair_counts, bayes.pair_counts)):
             mine[-1] += counts.sum(0) - mine.sum(0)  # for the shares
         expected = others(words[:, i : i + 1], pairs[:, i : i + 1], lengths[i : i + 1])
-        torch.testing.assert_close(found[i : i + 1], expected)
+        torch.testing.assert_close(computed[i : i + 1], expected)
 
 
 def test_each_part_has_a_loss_of_its_own() -> None:

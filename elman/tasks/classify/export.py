@@ -24,7 +24,7 @@ class ExportedTextClassifier(nn.Module):
     ) -> Tensor:
         """Map word numbers (T, B), n-gram numbers (T, B, G), their counts (T, B) and lengths (B,) to logits (B, K).
 
-        The naive Bayes part also takes hashed pairs of words (T, B).
+        The naive Bayes part also takes the numbers of word pairs (T, B).
         """
         is_gram = torch.arange(grams.shape[2], device=grams.device) < gram_counts.unsqueeze(2)
         vectors = nn.functional.embedding(grams, self.model.pieces.weight) * is_gram.unsqueeze(3)

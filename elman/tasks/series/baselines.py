@@ -81,8 +81,7 @@ class NearestSeries(Baseline):
 
     def _of(self, target: float) -> NDArray[np.float64]:
         if not self._codec.labels:
-            low, high = self._spread
-            return np.array([target + min(low, 0), target, target + max(high, 0)])
+            return target + _interval(self._spread)
         return _certain(int(target), float(self._spread[0]), len(self._codec.labels))
 
     @override
@@ -118,6 +117,11 @@ def _certain(label: int, right: float, K: int) -> NDArray[np.float64]:
     P = np.full(K, (1 - right) / (K - 1))
     P[label] = right
     return P
+
+
+def _interval(errors: NDArray[Any]) -> NDArray[np.float64]:
+    """Return what to add to a median for the quantiles of an interval, (3,), from the quantiles of errors, (2,)."""
+    return np.array([min(errors[0], 0.0), 0.0, max(errors[1], 0.0)])
 
 
 def _steps(codec: SeriesCodec, example: Example) -> NDArray[np.float32]:
@@ -156,8 +160,7 @@ class StatisticsRegression(Baseline):
     @override
     def predict(self, examples: Sequence[Example]) -> list[Any]:
         median = _with_constant(self._codec.features(examples)) @ self._weights
-        low, high = min(self._errors[0], 0), max(self._errors[1], 0)
-        return list(np.column_stack((median + low, median, median + high)))
+        return list(median[:, None] + _interval(self._errors))
 
     @override
     def tensors(self) -> dict[str, torch.Tensor]:
@@ -216,8 +219,7 @@ class MiniRocketRidge(Baseline):
         Y = self._ridge.predict(minirocket.features(self._kernels, _stretched(self._codec, examples, self._steps)))
         if self._codec.labels:
             return [_certain(label, float(self._spread[0]), Y.shape[1]) for label in Y.argmax(1).tolist()]
-        low, high = min(self._spread[0], 0), max(self._spread[1], 0)
-        return list(Y + np.array([low, 0, high]))
+        return list(Y + _interval(self._spread))
 
     @override
     def tensors(self) -> dict[str, torch.Tensor]:

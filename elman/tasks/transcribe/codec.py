@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Annotated, Any, Literal
 
@@ -27,8 +27,6 @@ from elman.tasks.transcribe.model import Recordings
 from elman.tasks.transcribe.options import TranscribeOptions
 from elman.tasks.transcribe.prediction import TranscribePrediction
 
-Strength = Annotated[float, Field(ge=0)]
-
 
 @dataclass(frozen=True)
 class TranscribeCodec(Codec):
@@ -45,8 +43,7 @@ class TranscribeCodec(Codec):
         floor: added to energies.
         normalize: whether the mean of each recording is subtracted over all bands, or of each band.
         filters: of the convolutions.
-        perturb, noise, reverb, equalize, contrast, silence: how much recordings are changed in training, see
-            `voices.Strengths`.
+        augmentation: how much recordings are changed in training.
     """
 
     rate: SampleRate
@@ -65,12 +62,7 @@ class TranscribeCodec(Codec):
     floor: Positive = 1e-6
     normalize: Literal["all_features", "per_feature"] = "all_features"
     filters: Annotated[int, Field(ge=0)] = 0
-    perturb: Strength = 0.0
-    noise: Strength = 0.0
-    reverb: Strength = 0.0
-    equalize: Strength = 0.0
-    contrast: Strength = 0.0
-    silence: Strength = 0.0
+    augmentation: voices.Strengths = field(default_factory=voices.Strengths)
 
     @classmethod
     @override
@@ -89,10 +81,17 @@ class TranscribeCodec(Codec):
         number = _numbers(characters)
         language = Language.fit([[number[c] for c in text] for text in texts], len(characters) + 1)
         search = (options.beam, options.ngram_weight)
-        names = ("normalize", "filters", *voices.Strengths._fields)
-        more = {name: getattr(options, name) for name in names}
         features = (options.rate, options.stack, mean, std)
-        return cls(*features, characters, *search, language, filter_banks.FLOOR, **more)
+        return cls(
+            *features,
+            characters,
+            *search,
+            language,
+            filter_banks.FLOOR,
+            normalize=options.normalize,
+            filters=options.filters,
+            augmentation=voices.Strengths(*(getattr(options, name) for name in voices.Strengths._fields)),
+        )
 
     @override
     def model_args(self, options: TranscribeOptions) -> dict[str, Any]:
@@ -131,11 +130,7 @@ class TranscribeCodec(Codec):
     @property
     @override
     def augments(self) -> bool:
-        return any(self._strengths)
-
-    @property
-    def _strengths(self) -> voices.Strengths:
-        return voices.Strengths(*(getattr(self, name) for name in voices.Strengths._fields))
+        return any(self.augmentation)
 
     @override
     def augment(self, examples: Sequence[Example], rngs: Iterable[np.random.Generator]) -> list[tuple[Tensor, Tensor]]:
@@ -143,7 +138,7 @@ class TranscribeCodec(Codec):
         waves, bands = [example.input for example in examples], len(self.mean)
         changes = list[voices.Change]()
         for wave, example, rng in zip(waves, examples, rngs, strict=True):
-            change = voices.draw_change(wave, self.rate, bands, self._strengths, rng)
+            change = voices.draw_change(wave, self.rate, bands, self.augmentation, rng)
             steps = filter_banks.num_steps(voices.length_of(len(wave), change), self.rate, self.stack)
             if steps < min_steps(example.target):  # for CTC
                 change = change._replace(tempo=1.0, before=0, after=0)
