@@ -80,18 +80,24 @@ def at_level(wave: Wave) -> Wave:
     return scaled
 
 
-def frames_of(wave: Wave, rate: int, tempo: float = 1.0) -> Tensor:
+def frames_of(wave: Wave, rate: int, tempo: float = 1.0, rhythm: NDArray[np.float64] | None = None) -> Tensor:
     """Cut a recording into frames (t, W), each around its time; they overlap, and before and after it is silence.
 
     Args:
         wave: samples (n,).
         rate: sample rate, in Hz.
         tempo: factor of the distance between frames: with 2, the frames are those of speech twice as fast.
+        rhythm: logarithms of factors of the distances, at equal steps from the first frame to the last. The number of
+            frames stays the same.
     """
     window, hop = _samples(WINDOW, rate), _samples(HOP, rate) * tempo
     before, after = (window + 1) // 2, window // 2
     padded = np.concatenate((np.zeros(before, np.float32), wave, np.zeros(after, np.float32)))
-    begins = (np.arange(int(len(wave) / hop) + 1) * hop).round().astype(np.int64)
+    times = np.arange(int(len(wave) / hop) + 1) * hop
+    if rhythm is not None and len(times) > 1:
+        distances = np.exp(np.interp(np.linspace(0, 1, len(times) - 1), np.linspace(0, 1, len(rhythm)), rhythm))
+        times[1:] = np.cumsum(distances) * (times[-1] / distances.sum())
+    begins = times.round().astype(np.int64)
     return torch.from_numpy(np.lib.stride_tricks.sliding_window_view(padded, window)[begins])
 
 

@@ -11,12 +11,15 @@ of the pitch, so each can be moved along the frequencies by itself.
 With tempo = pitch = tract this is the speed perturbation of T. Ko et al., "Audio augmentation for speech recognition",
 Interspeech 2015; tract alone is N. Jaitly and G. E. Hinton, "Vocal tract length perturbation (VTLP) improves speech
 recognition", ICML workshop on deep learning for audio, speech and language processing, 2013.
+
+Speakers differ in more than one factor: the resonances of the vowels of an accent are moved one by one, and some sounds
+are drawn out. So the factor of the resonances may also vary with the frequency, and that of the rate with time.
 """
 
 import math
 from collections.abc import Sequence
 from functools import lru_cache
-from typing import Annotated, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
 import numpy as np
 import torch
@@ -35,7 +38,10 @@ HALF = 0.5  # of all recordings
 KNOTS = 6  # of the gains, equally spaced over the bands
 QUIET = 0.1  # of the loudest sample: ends below may be cut off
 MAX_SLOPE = 2.0  # of the spectrum of noise: 0 is white, 1 pink, 2 brown
+RESONANCES = (0.0, 0.08, 0.18, 0.32, 0.5, 1.0)  # of half the sample rate: where factors of resonances are drawn
+SOUND = 0.08  # seconds from one factor of the speaking rate to the next
 Strength = Annotated[float, Field(ge=0)]
+Factors = NDArray[np.float64]  # their logarithms
 
 
 class Strengths(NamedTuple):
@@ -49,6 +55,8 @@ class Strengths(NamedTuple):
     contrast: the standard deviation of the logarithm of a factor of the differences of log energies from their mean.
     silence: the most silence that is added before and after the recording, in seconds. As often as a recording becomes
         longer by up to half of that, it becomes shorter, but by its quiet ends alone.
+    formants: the standard deviation of the logarithm of factors of the resonances, which vary with the frequency.
+    rhythm: the standard deviation of the logarithm of factors of the speaking rate, which vary with time.
     """
 
     perturb: Strength = 0.0
@@ -57,6 +65,8 @@ class Strengths(NamedTuple):
     equalize: Strength = 0.0
     contrast: Strength = 0.0
     silence: Strength = 0.0
+    formants: Strength = 0.0
+    rhythm: Strength = 0.0
 
 
 class Change(NamedTuple):
@@ -70,6 +80,8 @@ class Change(NamedTuple):
     gains: of the energy of each band (M,), natural logarithms.
     contrast: factor of the differences of log energies from their mean.
     before, after: samples of silence to add at both ends; if negative, samples to cut off.
+    formants: logarithms of further factors of the resonances, at the frequencies `RESONANCES`.
+    rhythm: logarithms of further factors of the speaking rate, at equal distances from the begin to the end.
     """
 
     tempo: float = 1.0
@@ -81,6 +93,8 @@ class Change(NamedTuple):
     contrast: float = 1.0
     before: int = 0
     after: int = 0
+    formants: Factors | None = None
+    rhythm: Factors | None = None
 
 
 def draw_change(wave: Wave, rate: int, bands: int, strengths: Strengths, rng: np.random.Generator) -> Change:
@@ -110,6 +124,11 @@ def draw_change(wave: Wave, rate: int, bands: int, strengths: Strengths, rng: np
         level = np.float32(strengths.noise * QUIETEST ** rng.random())
         samples = len(wave) + max(change.before, 0) + max(change.after, 0)
         change = change._replace(noise=level * colored_noise(samples, rng.uniform(0, MAX_SLOPE), rng))
+    if strengths.formants:
+        change = change._replace(formants=rng.normal(0, strengths.formants, len(RESONANCES)))
+    if strengths.rhythm:
+        sounds = int((len(wave) + change.before + change.after) / rate / SOUND) + 2
+        change = change._replace(rhythm=rng.normal(0, strengths.rhythm, sounds))
     return change
 
 
@@ -165,10 +184,13 @@ def changed_log_mel(
         Energies (t, M) of each recording. With another tempo, t is that of a recording of n / tempo samples.
     """
     # The frames of all recordings together: many small operations would take several times as long.
-    frames = [frames_of(_waveform(*pair), rate, pair[1].tempo) for pair in zip(waves, changes, strict=True)]
+    frames = [
+        frames_of(_waveform(wave, change), rate, change.tempo, change.rhythm)
+        for wave, change in zip(waves, changes, strict=True)
+    ]
     sizes = [len(x) for x in frames]
     power = power_spectrum(torch.cat(frames), rate)
-    power = _with_voices(power, rate, sizes, [change.pitch for change in changes], [change.tract for change in changes])
+    power = _with_voices(power, rate, sizes, changes)
     energies = log_energies(power, rate, bands, floor).split(sizes)
     return [_recolored(x, change) for x, change in zip(energies, changes, strict=True)]
 
@@ -188,14 +210,13 @@ def _waveform(wave: Wave, change: Change) -> Wave:
     return wave if change.noise is None else at_level(wave + LEVEL * change.noise[: len(wave)])
 
 
-def _with_voices(
-    power: Tensor, rate: int, sizes: list[int], pitches: Sequence[float], tracts: Sequence[float]
-) -> Tensor:
+def _with_voices(power: Tensor, rate: int, sizes: list[int], changes: Sequence[Change]) -> Tensor:
     """Move the harmonics and the resonances of energies (t, F), of recordings of these sizes, to other frequencies."""
     L = (power + TINY).log()
     E = L @ _smoothing(rate)
-    resonances = (_warped(x, factor) for x, factor in zip(E.split(sizes), tracts, strict=True))
-    harmonics = (_warped(x, factor) for x, factor in zip((L - E).split(sizes), pitches, strict=True))
+    parts = list(zip(E.split(sizes), (L - E).split(sizes), changes, strict=True))
+    resonances = (_warped(x, change.tract, change.formants) for x, _, change in parts)
+    harmonics = (_warped(x, change.pitch) for _, x, change in parts)
     return (torch.cat([*resonances]) + torch.cat([*harmonics])).exp()
 
 
@@ -210,17 +231,24 @@ def _smoothing(rate: int) -> Tensor:
     return matrix
 
 
-def _warped(x: Tensor, factor: float) -> Tensor:
-    """Move the columns of x (t, F), frequencies from 0 to half the sample rate, by a factor.
+def _warped(x: Tensor, factor: float, formants: Factors | None = None) -> Tensor:
+    """Move the columns of x (t, F), frequencies from 0 to half the sample rate, by factors.
 
-    Frequencies up to `HIGHEST` are multiplied by the factor; those above are mapped linearly to the rest.
+    Frequencies up to `HIGHEST` are multiplied by the factor, and by those of `formants`; the others are mapped linearly
+    to the rest.
     """
-    if factor == 1:
+    if factor == 1 and formants is None:
         return x
     last = x.shape[1] - 1
-    edge = HIGHEST * min(factor, 1.0)  # where frequencies arrive that were moved by the whole factor
+    f = np.arange(last + 1) / last
+
+    def factors(f: Any) -> Any:
+        return factor if formants is None else factor * np.exp(np.interp(f, RESONANCES, formants))
+
+    edge = HIGHEST * min(float(factors(HIGHEST)), 1.0)  # where frequencies arrive that were moved by the whole factor
     # The inverse of the map: at which of the old frequencies the new ones are.
-    at = np.interp(np.arange(last + 1) / last, (0, edge, 1), (0, edge / factor, 1)) * last
+    at = np.where(f < edge, f / factors(f), np.interp(f, (edge, 1), (min(edge / float(factors(edge)), 1.0), 1)))
+    at = np.maximum.accumulate(np.minimum(at, 1.0)) * last  # factors that fall steeply must not change the order
     low = np.minimum(at.astype(np.int64), last - 1)
     share = torch.from_numpy((at - low).astype(np.float32))
     index = torch.from_numpy(low)

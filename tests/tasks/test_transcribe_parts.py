@@ -212,7 +212,7 @@ def voice(pitch: float, resonance: float, rate: int = 8000, seconds: float = 0.4
 def spectrum(wave: NDArray[np.float32], change: voices.Change, rate: int = 8000) -> NDArray[np.float32]:
     """The mean energy of each frequency of a changed recording."""
     power = filter_banks.power_spectrum(filter_banks.frames_of(wave, rate, change.tempo), rate)
-    changed = voices._with_voices(power, rate, [len(power)], [change.pitch], [change.tract])
+    changed = voices._with_voices(power, rate, [len(power)], [change])
     return changed[3:-3].mean(0).numpy()
 
 
@@ -257,6 +257,40 @@ def test_another_voice(factor: float) -> None:
     both = spectrum(wave, voices.Change(pitch=factor, tract=factor))
     assert np.corrcoef(np.log(both + 1e-3), np.log(changed + 1e-3))[0, 1] > 0.9
     assert np.corrcoef(np.log(as_spoken + 1e-3), np.log(changed + 1e-3))[0, 1] < 0.7
+
+
+def test_formants_are_moved_one_by_one() -> None:
+    """A factor at one frequency moves the resonance there, and none elsewhere; not the pitch."""
+    high = np.where(np.array(voices.RESONANCES) < 0.4, 0.0, math.log(1.2))
+    for resonance, factor in ((500, 1.0), (2400, 1.2)):
+        wave = voice(200, resonance)
+        pitch, centre = peaks(spectrum(wave, voices.Change()))
+        moved = peaks(spectrum(wave, voices.Change(formants=high)))
+        assert_allclose(moved, (pitch, centre * factor), rtol=0.06)
+    drawn = voices.draw_change(wave, 8000, 6, voices.Strengths(formants=0.1), np.random.default_rng(0))
+    assert drawn.formants is not None
+    steep = torch.arange(401.0).expand(3, -1)  # each frequency has its number, which must stay in order
+    warped = voices._warped(steep, 0.8, np.array([0, 2, -2, 2, -2, 2.0]))
+    assert (warped.diff() >= 0).all()
+    assert warped[0, [0, -1]].tolist() == [0, 400]
+
+
+def test_sounds_are_drawn_out() -> None:
+    """A rhythm moves what is in the middle, not the ends or the number of frames."""
+    clicks = np.zeros(8000, np.float32)
+    clicks[[200, 4000, 7800]] = 1
+    at = [int(frames.sum(1).argmax()) for frames in filter_banks.frames_of(clicks, 8000).split([30, 40, 31])]
+    slower = filter_banks.frames_of(clicks, 8000, rhythm=np.array([0, -0.5, -0.5, 0, 0.0]))
+    assert len(slower) == 101
+    loud = slower.sum(1).nonzero().flatten().tolist()
+    assert abs(loud[0] - at[0]) <= 2
+    assert loud[len(loud) // 2] > 30 + at[1] + 4
+    assert abs(loud[-1] - (70 + at[2])) <= 2
+    same = filter_banks.frames_of(clicks, 8000, 1.1, np.zeros(4))
+    assert torch.equal(same, filter_banks.frames_of(clicks, 8000, 1.1))
+    rng = np.random.default_rng(0)
+    drawn = [voices.draw_change(clicks, 8000, 6, voices.Strengths(rhythm=0.2), rng).rhythm for _ in range(40)]
+    assert 0.17 < np.std([x for x in drawn if x is not None]) < 0.23
 
 
 @pytest.mark.parametrize("slope", [0.0, 1.0, 2.0])

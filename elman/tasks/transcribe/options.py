@@ -60,21 +60,29 @@ class TranscribeOptions(SupervisedOptions):
     reverb: Annotated[Seconds, Field(description="Augmentation: longest reverberation time, in seconds.")] = 0.3
     equalize: Annotated[
         Real, Field(ge=0, le=30, description="Augmentation: standard deviation of random gains of bands, in dB.")
-    ] = 3.0
+    ] = 6.0
     contrast: Annotated[
         Real, Field(ge=0, le=1, description="Augmentation: standard deviation of random contrast of the features.")
     ] = 0.2
     silence: Annotated[
         Seconds, Field(description="Augmentation: longest silence before and after a recording, in seconds.")
     ] = 0.1
+    formants: Annotated[
+        Real,
+        Field(ge=0, le=1, description="Augmentation: standard deviation of random factors of the formants (relative)."),
+    ] = 0.1
+    rhythm: Annotated[
+        Real,
+        Field(ge=0, le=1, description="Augmentation: standard deviation of the local speaking rate (relative)."),
+    ] = 0.2
     filters: Annotated[
         Whole, Field(ge=0, description="Filters of the convolutions before the recurrent layers; 0: no convolutions.")
     ] = 16
     hidden: shared.Hidden = 128
     layers: shared.Layers = 1
     dropout: shared.Dropout = 0.4
-    time_mask: Annotated[Share, Field(description="SpecAugment: largest share of the time steps that is masked.")] = 0.2
-    band_mask: Annotated[Share, Field(description="SpecAugment: largest share of the bands that is masked.")] = 0.2
+    time_mask: Annotated[Share, Field(description="SpecAugment: largest share of the time steps that is masked.")] = 0.1
+    band_mask: Annotated[Share, Field(description="SpecAugment: largest share of the bands that is masked.")] = 0.1
     beam: Annotated[BeamWidth, Field(description="Beam width; 1: the most probable path.")] = 8
     ngram_weight: Annotated[
         Real, Field(ge=0, description="Weight of a character n-gram language model in the search; 0: none.")
