@@ -19,7 +19,7 @@ are drawn out. So the factor of the resonances may also vary with the frequency,
 import math
 from collections.abc import Sequence
 from functools import lru_cache
-from typing import Annotated, Any, NamedTuple
+from typing import Annotated, NamedTuple
 
 import numpy as np
 import torch
@@ -41,7 +41,7 @@ MAX_SLOPE = 2.0  # of the spectrum of noise: 0 is white, 1 pink, 2 brown
 RESONANCES = (0.0, 0.08, 0.18, 0.32, 0.5, 1.0)  # of half the sample rate: where factors of resonances are drawn
 SOUND = 0.08  # seconds from one factor of the speaking rate to the next
 Strength = Annotated[float, Field(ge=0)]
-Factors = NDArray[np.float64]  # their logarithms
+Logarithms = NDArray[np.float64]  # of factors
 
 
 class Strengths(NamedTuple):
@@ -93,8 +93,8 @@ class Change(NamedTuple):
     contrast: float = 1.0
     before: int = 0
     after: int = 0
-    formants: Factors | None = None
-    rhythm: Factors | None = None
+    formants: Logarithms | None = None
+    rhythm: Logarithms | None = None
 
 
 def draw_change(wave: Wave, rate: int, bands: int, strengths: Strengths, rng: np.random.Generator) -> Change:
@@ -231,7 +231,7 @@ def _smoothing(rate: int) -> Tensor:
     return matrix
 
 
-def _warped(x: Tensor, factor: float, formants: Factors | None = None) -> Tensor:
+def _warped(x: Tensor, factor: float, formants: Logarithms | None = None) -> Tensor:
     """Move the columns of x (t, F), frequencies from 0 to half the sample rate, by factors.
 
     Frequencies up to `HIGHEST` are multiplied by the factor, and by those of `formants`; the others are mapped linearly
@@ -241,13 +241,13 @@ def _warped(x: Tensor, factor: float, formants: Factors | None = None) -> Tensor
         return x
     last = x.shape[1] - 1
     f = np.arange(last + 1) / last
-
-    def factors(f: Any) -> Any:
-        return factor if formants is None else factor * np.exp(np.interp(f, RESONANCES, formants))
-
-    edge = HIGHEST * min(float(factors(HIGHEST)), 1.0)  # where frequencies arrive that were moved by the whole factor
-    # The inverse of the map: at which of the old frequencies the new ones are.
-    at = np.where(f < edge, f / factors(f), np.interp(f, (edge, 1), (min(edge / float(factors(edge)), 1.0), 1)))
+    logs = np.zeros(len(RESONANCES)) if formants is None else formants
+    # Where frequencies arrive that were moved by the whole factor.
+    edge = HIGHEST * min(factor * np.exp(np.interp(HIGHEST, RESONANCES, logs)), 1.0)
+    # The inverse of the map: at which of the old frequencies the new ones are, and last the edge.
+    moved = np.append(f, edge)
+    *at, start = moved / (factor * np.exp(np.interp(moved, RESONANCES, logs)))
+    at = np.where(f < edge, at, np.interp(f, (edge, 1), (start, 1)))
     at = np.maximum.accumulate(np.minimum(at, 1.0)) * last  # factors that fall steeply must not change the order
     low = np.minimum(at.astype(np.int64), last - 1)
     share = torch.from_numpy((at - low).astype(np.float32))
