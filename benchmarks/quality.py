@@ -1,13 +1,15 @@
 """Scores of trained tasks: `python benchmarks/quality.py --data FOLDER [NAME ...] [--seeds 0,1,2]`.
 
 FOLDER has the data sets that commands name. Each command is run once with each seed, one after the other; on a machine
-that is doing anything else, trainings that end by the clock come to less. Rows are kept in quality.jsonl in
-benchmarks/results, where those of a name and a seed replace older ones, and shown in quality.md beside it.
+that is doing anything else, trainings that end by the clock come to less. `taskset -c 0` before it takes one core only.
+Rows are kept in quality.jsonl in benchmarks/results, where those of a name and a seed replace older ones, and shown in
+quality.md beside it.
 """
 
 import argparse
 import csv
 import json
+import os
 import struct
 import subprocess
 import sys
@@ -255,7 +257,7 @@ def run(measured: Measured, seed: int, data: Path) -> dict[str, Any]:
     about = machine()
     return {
         "name": measured.name, "seed": seed, **row, "date": time.strftime("%Y-%m-%d"),
-        "machine": f"{about['cores']} cores of {about['cpu']}, torch {about['torch']}",
+        "machine": f"{len(os.sched_getaffinity(0))} of {about['cores']} cores, {about['cpu']}, torch {about['torch']}",
     }  # fmt: skip
 
 

@@ -28,7 +28,7 @@ from elman.tasks.forecast.model import QUANTILES, ForecastNetwork
 from elman.tasks.forecast.options import ForecastOptions
 from elman.tasks.forecast.seasons import found_lags, found_seasons
 from elman.tasks.forecast.task import TASK
-from elman.tasks.forecast.windows import find_windows, split_windows, window_at
+from elman.tasks.forecast.windows import find_windows, split_windows, training_values, window_at
 from tests.tolerances import close
 
 OPTIONS = ForecastOptions(time="t", target="y", season=4, horizon=3, context=12)
@@ -318,14 +318,27 @@ def test_numbers_alone_are_no_table() -> None:
         read_series([1.0, 2.0, 3.0], JSON_OPTIONS)
 
 
+@pytest.mark.parametrize("stamps", ["hours", "numbers"])
+def test_seasons_are_those_of_the_training_part(stamps: str) -> None:
+    hours = [datetime(2024, 1, 1) + timedelta(hours=i) for i in range(300)]
+    whole = one(hours if stamps == "hours" else list(range(300)), list(range(300)))
+    ends = {(): 300, ("test",): 240, ("validation", "test"): 210}
+    for names, end in ends.items():
+        assert training_values([whole], 1, names)[0].tolist() == list(range(end))
+    assert len(training_values([whole], 90, ["test"])[0]) == (240 if stamps == "hours" else 210)
+    short = one(hours[-3:] if stamps == "hours" else [0, 1, 2], [1.0, 2.0, 3.0])
+    assert [len(values) for values in training_values([whole, short], 6, ["test"])] == (
+        [242, 0] if stamps == "hours" else [240, 0]
+    )
+
+
 def test_seasons_are_those_of_the_calendar_or_of_the_values() -> None:
     noise, day, week = np.random.default_rng(0), np.tile([1, 2, 6, 3], 140), np.repeat([9, 9, 9, 9, 9, 3, 1], 4)
     values = day[:500] * np.tile(week, 20)[:500] + noise.normal(0, 0.5, 500)
-    hours = [datetime(2024, 1, 1) + timedelta(hours=6 * i) for i in range(500)]
-    assert [steps for steps, _ in found_seasons([one(hours, list(values))], TimeStep.parse("6h"))] == [4, 28]
-    assert [steps for steps, _ in found_seasons([one(hours, list(day[:500]))], TimeStep.parse("6h"))] == [4]
-    assert [steps for steps, _ in found_seasons([one(list(range(500)), list(values))], TimeStep.parse("1"))] == [4, 28]
-    walks = [one(list(range(90)), list(noise.normal(size=90).cumsum())) for _ in range(5)]
+    assert [steps for steps, _ in found_seasons([values], TimeStep.parse("6h"))] == [4, 28]
+    assert [steps for steps, _ in found_seasons([day[:500]], TimeStep.parse("6h"))] == [4]
+    assert [steps for steps, _ in found_seasons([values], TimeStep.parse("1"))] == [4, 28]
+    walks = [noise.normal(size=90).cumsum() for _ in range(5)]
     assert found_seasons(walks, TimeStep.parse("1")) == [(1, "none, because time stamps are numbers")]
     assert found_lags([np.full(50, 3.0), np.array([1.0])]) == []
 

@@ -6,7 +6,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from elman.data.time_index.clock import TimeStep
-from elman.tasks.forecast.data import Series
 from elman.tasks.forecast.numerals import Values
 
 MAX_LAG = 400  # steps of a season that is found in values
@@ -20,15 +19,14 @@ MIN_SHARE = 0.2  # of the series that must have a second season of the calendar
 MAX_RATIO = 0.9  # of differences one second season apart to differences half of it apart
 
 
-def found_seasons(all_series: Sequence[Series], clock: TimeStep) -> list[tuple[int, str]]:
-    """Return the seasons in steps, the shorter first, and where they come from; a first one of 1 if there is none.
+def found_seasons(all_values: Sequence[Values], clock: TimeStep) -> list[tuple[int, str]]:
+    """Return the seasons of series, (N,) each, in steps, and where they come from.
 
-    Those of time stamps are a calendar's: an hour, a day, a week, a year. A second one is left out if values that are
-    one of it apart do not differ less than others. Where time stamps are numbers, seasons are found in the values, by
-    the autocorrelation of their changes.
+    The shorter is the first; it is 1 if there is none. Those of time stamps are a calendar's: an hour, a day, a week, a
+    year. A second one is left out if values that are one of it apart do not differ less than others. Where time stamps
+    are numbers, seasons are found in the values, by the autocorrelation of their changes.
     """
-    some = all_series[:: -(-len(all_series) // MAX_SERIES)]
-    values = [series.values for series in some]
+    values = all_values[:: -(-len(all_values) // MAX_SERIES)]
     if not clock.unit:
         lags = found_lags(values)
         why = "found by the autocorrelation of the changes"

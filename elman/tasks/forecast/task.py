@@ -33,7 +33,7 @@ from elman.tasks.forecast.paths import PATHS, PathCodec, fit_templates, load_tem
 from elman.tasks.forecast.plots import PLOTS
 from elman.tasks.forecast.scores import Observed, forecast_scores
 from elman.tasks.forecast.seasons import found_seasons
-from elman.tasks.forecast.windows import SHARES, find_windows, split_windows, window_at
+from elman.tasks.forecast.windows import SHARES, find_windows, split_windows, training_values, window_at
 from elman.tasks.supervised import Numbers, SupervisedTask
 from elman.tasks.task import Input, Loaded, PreparedData
 from elman.training.devices import device_of, to_device
@@ -60,7 +60,8 @@ def resolve(
     series = tables.SeriesList(tables.resample(rows_of_series, clock) for rows_of_series in all_rows)
     longest = max(len(rows_of_series.values) for rows_of_series in series)
     decisions = [f"step {clock} ({reason})"]
-    seasons = found_seasons(series, clock)
+    drawn = [part for part in SHARES if not getattr(options, part)]  # the test part has no say in the seasons
+    seasons = found_seasons(training_values(series, given_options.horizon or 1, drawn), clock)
     season, reason = seasons[0] if given_options.season is None else (given_options.season, "--season")
     if given_options.season is None and season * MIN_SEASONS > longest:
         season, reason = 1, f"{longest:,} steps are fewer than {MIN_SEASONS} seasons of {season:,}, {reason}"

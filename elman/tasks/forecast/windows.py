@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 
 from elman.errors import BadInput
 from elman.tasks.forecast.data import Series, Window
+from elman.tasks.forecast.numerals import Values
 from elman.tasks.forecast.options import Sizes
 
 SHARES = {"validation": 0.1, "test": 0.2}  # of the time, from its end; the rest is the training part
@@ -55,7 +56,7 @@ def split_windows(windows: Sequence[Window], names: Sequence[str]) -> dict[str, 
     """
     series = list({id(window.series): window.series for window in windows}.values())
     parts = ["train", *names]
-    cuts = _cuts_of_series(series, windows[0].horizon, names) if not series[0].grid.clock.unit else _cuts(series, names)
+    cuts = _cuts(series, windows[0].horizon, names)
     numbers: dict[str, list[int]] = {name: [] for name in parts}
     for i, window in enumerate(windows):
         begin, end = window.series.moments(window.origin, window.origin + window.horizon)[[0, -1]]
@@ -72,6 +73,14 @@ def split_windows(windows: Sequence[Window], names: Sequence[str]) -> dict[str, 
                 "--season"
             )
     return numbers
+
+
+def training_values(all_series: Sequence[Series], horizon: int, names: Sequence[str]) -> list[Values]:
+    """Return the values of each series in the training part, before those of the named parts."""
+    cuts = _cuts(all_series, horizon, names)
+    moments = (series.moments(0, len(series.values)) for series in all_series)
+    ends = [np.searchsorted(m, cuts[id(series)][0]) for m, series in zip(moments, all_series, strict=True)]
+    return [series.values[:end] for series, end in zip(all_series, ends, strict=True)]
 
 
 def rolling_origins(
@@ -92,7 +101,7 @@ def rolling_origins(
         BadInput: if there are not so many, or none.
     """
     has_moments = bool(all_series[0].grid.clock.unit)
-    cuts = _cuts(all_series, list(SHARES)) if has_moments else _cuts_of_series(all_series, sizes.horizon, list(SHARES))
+    cuts = _cuts(all_series, sizes.horizon, list(SHARES))
     usable = {series: set(origins_of(series, sizes).tolist()) for series in all_series}
     last = max(all_series, key=lambda series: int(series.moments(len(series.values) - 1, len(series.values))[0]))
     length = len(last.values) if has_moments else max(len(series.values) for series in all_series)
@@ -126,8 +135,13 @@ def _is_test(series: Series, step: int, cuts: Mapping[int, Sequence[int]]) -> bo
     return bool(series.moments(step, step + 1)[0] >= cuts[id(series)][-2])
 
 
-def _cuts(all_series: Sequence[Series], names: Sequence[str]) -> Mapping[int, Sequence[int]]:
-    """Return for each series, by its id, the time of the end of each part: the same for all."""
+def _cuts(all_series: Sequence[Series], horizon: int, names: Sequence[str]) -> Mapping[int, Sequence[int]]:
+    """Return for each series, by its id, the time of the end of each part.
+
+    Where time stamps are numbers, parts are counted from the end of each series, and have at least the horizon.
+    """
+    if not all_series[0].grid.clock.unit:
+        return _cuts_of_series(all_series, horizon, names)
     known = [series.moments(0, len(series.values))[~np.isnan(series.values)] for series in all_series]
     time = np.sort(np.concatenate(known))
     cuts, share = [int(time[-1]) + 1], 1.0
