@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file
 
-from elman import tasks
+from elman import tasks, tune
 from elman.errors import BadInput
 from elman.io import run_folder
 from tests.small import Command, text
@@ -76,3 +76,10 @@ def test_a_classifier_in_python(tmp_path: Path) -> None:
         np.testing.assert_allclose(weights(second.run.path)[name], values, atol=1e-7)
     with pytest.raises(BadInput, match="expected a label of the training data"):
         tasks.classify.fit((texts, ["maybe"] * 40), tmp_path / "third", init_from=first.run.path, epochs=1)
+
+
+def test_a_search_in_python(trained: Path, file: Path, tmp_path: Path) -> None:
+    of_base = json.loads((trained / "config.json").read_text())["options"]
+    rates = {"lr": [1e-12, 1e-9]}
+    tuned = tune.search("text", file, tmp_path / "study", trials=1, space=rates, init_from=trained, epochs=0.1)
+    assert json.loads((tuned.best_run / "config.json").read_text())["options"] == of_base

@@ -10,7 +10,7 @@ from elman.data.examples import files_in
 from elman.options import checked
 from elman.report import tables
 from elman.tasks.api import in_python
-from elman.tasks.registry import TASKS
+from elman.tasks.registry import TASKS, options_of_base
 from elman.tune.options import TuneOptions
 from elman.tune.result import Tuned
 from elman.tune.run import prepare, run
@@ -38,6 +38,8 @@ def search(
     options = checked(TuneOptions, name, values)
     console = tables.console(stderr=True, quiet=not sys.stderr.isatty())
     with in_python():
+        if fixed.get("init_from") is not None:
+            fixed = options_of_base(task, fixed["init_from"]) | dict(fixed)
         return run(prepare(task, files_in(data), fixed, options, None if out is None else Path(out)), console)
 
 
