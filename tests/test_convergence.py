@@ -15,15 +15,17 @@ import polars as pl
 import pytest
 import torch
 from rich.console import Console
+from safetensors.torch import load_file
 from sklearn.exceptions import ConvergenceWarning
 from torch import Tensor, nn
 
 from elman.data.batches import RepeatedEpoch
-from elman.io.run_folder import Run
+from elman.io.run_folder import LAST, Run
 from elman.tasks import text
-from elman.training import callbacks
+from elman.training import callbacks, checkpoints
 from elman.training.callbacks import CheckpointCallback, Interrupted, TimeBudget
 from elman.training.convergence import ANNEALING, MIN_GAIN, MIN_STEPS, Convergence
+from elman.training.module import TaskModule
 from elman.training.options import TrainingOptions
 from elman.training.trainer import Outcome, fit
 from tests.small import EPOCH, RUN, SMALL, Command
@@ -60,6 +62,9 @@ class Points:
         batches = list(zip(x, y, strict=True))
         self.train, self.validation = RepeatedEpoch(batches[:PER_EPOCH]), RepeatedEpoch(batches[PER_EPOCH:])
         self.loss = self.model.loss
+
+    def with_model(self, model: Any) -> "Points":
+        return Points(model)
 
 
 def train(
@@ -115,8 +120,11 @@ def test_a_plateau_lowers_the_learning_rate_and_ends_the_training(whole: tuple[P
     assert outcome.best < 0.99 * min(before)  # the decay is worth its time
 
 
+@pytest.mark.parametrize("average", [0.0, 0.5])
 @pytest.mark.slow
-def test_the_decay_begins_with_the_best_weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_decay_begins_with_the_best_weights(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, average: float
+) -> None:
     original, seen = TimeBudget.on_validation_end, []
 
     def looking(self: TimeBudget, trainer: Any, module: Any) -> None:
@@ -126,10 +134,12 @@ def test_the_decay_begins_with_the_best_weights(tmp_path: Path, monkeypatch: pyt
         if self.convergence.decay and not was_decaying:
             best = torch.load(tmp_path / "run/checkpoints/best.ckpt", weights_only=True)
             seen.append((before, module.model.line[1].weight.clone(), best["state_dict"]["model.line.1.weight"]))
+            name = "averaged.module.line.1.weight"
+            assert not average or torch.equal(module.state_dict()[name], best["state_dict"][name])
             assert best["global_step"] < trainer.global_step
 
     monkeypatch.setattr(TimeBudget, "on_validation_end", looking)
-    train(tmp_path / "run", OPTIONS.model_copy(update={"lr": 0.05}), dropout=0.5)
+    train(tmp_path / "run", OPTIONS.model_copy(update={"lr": 0.05, "average": average}), dropout=0.5)
     [(before, after, best)] = seen
     assert torch.equal(after, best)
     assert not torch.equal(after, before)
@@ -146,6 +156,57 @@ def test_a_slow_machine_ends_with_the_same_weights(
     assert train(tmp_path / "run").steps == outcome.steps
     assert metrics(tmp_path / "run").equals(metrics(path))
     assert weights(tmp_path / "run") == weights(path)
+
+
+@pytest.mark.parametrize("share", [1.0, 0.3])
+def test_the_weights_that_are_kept_are_a_moving_average(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, share: float
+) -> None:
+    seen = list[Tensor]()
+    original = TaskModule.optimizer_step
+
+    def looking(self: TaskModule, *arguments: Any, **keywords: Any) -> None:
+        original(self, *arguments, **keywords)
+        seen.append(self.model.get_parameter("line.1.weight").detach().clone())
+
+    monkeypatch.setattr(TaskModule, "optimizer_step", looking)
+    options = OPTIONS.model_copy(update={"epochs": 1.0, "schedule": "constant", "average": share})
+    outcome = train(tmp_path / "run", options)
+    expected = seen[0].double()
+    for step, weights_of_step in enumerate(seen[1:], 2):
+        expected += (weights_of_step - expected) / (1 + share * (step - 1))
+    if share == 1:
+        torch.testing.assert_close(expected, torch.stack(seen).double().mean(0))
+    kept = load_file(tmp_path / "run/model.safetensors")
+    torch.testing.assert_close(kept["line.1.weight"].double(), expected, rtol=0, atol=1e-6)
+    assert {name: tensor.tolist() for name, tensor in checkpoints.weights(tmp_path / "run" / LAST).items()} == {
+        name: tensor.tolist() for name, tensor in kept.items()
+    }
+    model = Line().eval()
+    model.load_state_dict(kept)
+    losses = [model.loss(batch, None) for batch in Points().validation]
+    assert outcome.best == pytest.approx(sum(loss.item() for loss, *_ in losses) / sum(n for _, n, _ in losses))
+
+
+@pytest.mark.parametrize("where", [-50, 50])
+def test_an_interrupted_average_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, where: int) -> None:
+    options = OPTIONS.model_copy(update={"epochs": 3.0, "average": 0.2})
+    train(tmp_path / "whole", options)
+    original = CheckpointCallback.on_train_batch_end
+
+    def interrupting(self: CheckpointCallback, trainer: Any, *rest: Any) -> None:
+        if trainer.global_step == PER_EPOCH + where:
+            signal.raise_signal(signal.SIGINT)
+        original(self, trainer, *rest)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(CheckpointCallback, "on_train_batch_end", interrupting)
+        with pytest.raises(Interrupted):
+            train(tmp_path / "run", options)
+    (tmp_path / "run/model.safetensors").unlink()  # the process may die before it is written
+    train(tmp_path / "run", options, resume=True)
+    assert metrics(tmp_path / "run").equals(metrics(tmp_path / "whole"))
+    assert weights(tmp_path / "run") == weights(tmp_path / "whole")
 
 
 @pytest.mark.parametrize(

@@ -388,6 +388,18 @@ def test_sharded_weights_train_as_whole_ones(file: Path, tmp_path: Path, whole: 
     assert rows(run, "val_loss")[-1] < rows(whole, "val_loss")[-1]
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("strategy", ["ddp", "fsdp"])
+def test_two_processes_average_weights_as_one(file: Path, tmp_path: Path, strategy: str) -> None:
+    one, two = tmp_path / "one", tmp_path / "two"
+    subprocess.run(command(file, "--out", one, "--average", 0.5, *SIZES, *BATCH["1"]), capture_output=True, check=True)
+    arguments = ["--devices", 2, "--strategy", strategy, "--average", 0.5, *SIZES, *BATCH["2"]]
+    subprocess.run(command(file, "--out", two, *arguments), capture_output=True, check=True)
+    assert_same(two, one)
+    resumed = command("--resume", two, "--epochs", 3, "--devices", 1)
+    subprocess.run(resumed, capture_output=True, check=True)
+
+
 SHARDED_GRADIENT = """
 import sys
 import torch

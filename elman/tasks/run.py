@@ -3,7 +3,7 @@
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -46,6 +46,10 @@ class TrainingPlan:
     def loss(self) -> Any:
         """The loss of the model."""
         return self.model.loss
+
+    def with_model(self, model: nn.Module) -> "TrainingPlan":
+        """Return the same plan for a copy of the model."""
+        return replace(self, model=model)
 
 
 def start(

@@ -272,4 +272,4 @@ def keep_best(run: Run, weights: dict[str, Any]) -> None:
 
 def _weights(module: LightningModule) -> Any:
     assert isinstance(module, TaskModule)
-    return whole_weights(module.model)
+    return whole_weights(module.weights)

@@ -116,9 +116,9 @@ def check(run: Run, model: nn.Module, optimizer: torch.optim.Optimizer) -> Progr
         values = load(run.last)
         if values.get("run", run.identity) != run.identity:
             raise ValueError("its data, model or options are those of another run")
-        tensors = _without_prefix(values["state_dict"])
-        check_tensors(run.last, tensors, model.state_dict())
-        model.load_state_dict(tensors)
+        for tensors in filter(None, _models(values["state_dict"])):
+            check_tensors(run.last, tensors, model.state_dict())
+        model.load_state_dict(_models(values["state_dict"])[0])
         optimizer.load_state_dict(values["optimizer_states"][0])
         for parameter, state in optimizer.state.items():
             for name, value in state.items():
@@ -129,9 +129,14 @@ def check(run: Run, model: nn.Module, optimizer: torch.optim.Optimizer) -> Progr
 
 
 def weights(checkpoint: Path) -> dict[str, Tensor]:
-    """Read the model weights from a checkpoint, by parameter name."""
-    return _without_prefix(load(checkpoint, mmap=True)["state_dict"])
+    """Read the model weights to keep from a checkpoint, by parameter name: their average, if there is one."""
+    last, average = _models(load(checkpoint, mmap=True)["state_dict"])
+    return average or last
 
 
-def _without_prefix(state: dict[str, Tensor]) -> dict[str, Tensor]:
-    return {name.removeprefix("model."): tensor for name, tensor in state.items()}
+def _models(state: dict[str, Tensor]) -> list[dict[str, Tensor]]:
+    """Return the weights that the optimizer changes, and their average, which is empty if there is none."""
+    return [
+        {name.removeprefix(prefix): tensor for name, tensor in state.items() if name.startswith(prefix)}
+        for prefix in ("model.", "averaged.module.")
+    ]

@@ -9,8 +9,9 @@ import numpy as np
 import torch
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.plugins import MixedPrecision
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn.utils import clip_grads_with_norm_, get_total_norm
+from torch.optim.swa_utils import AveragedModel
 
 from elman.data.batches import Unused
 from elman.engine.torch_private import tree_map_only
@@ -31,6 +32,32 @@ def grad_scaler(trainer: Trainer) -> torch.amp.GradScaler | None:
     """Return the gradient scaler of a training in float16; None in other precisions."""
     plugin = trainer.precision_plugin
     return plugin.scaler if isinstance(plugin, MixedPrecision) else None
+
+
+def moving_average(model: nn.Module, share: float) -> AveragedModel:
+    """Return a copy of a model for the moving average of its weights.
+
+    After step t, the average moves towards the weights by 1 / (1 + share * (t - 1)) of the distance: about the last
+    `share` of the steps so far have most of the weight, however many there are. It is the polynomial-decay averaging of
+    O. Shamir and T. Zhang, "Stochastic gradient descent for non-smooth optimization", ICML 2013.
+
+    Args:
+        model: the model; its buffers are copied, not averaged.
+        share: fraction of the steps so far, from 0 to 1; with 1, all count alike.
+
+    >>> model = nn.Linear(1, 1, bias=False)
+    >>> average = moving_average(model, 0.5)
+    >>> for value in (1.0, 3.0, 5.0):
+    ...     _ = nn.init.constant_(model.weight, value)
+    ...     average.update_parameters(model)
+    >>> round(average.module.weight.item(), 4)  # 1, then 1 + 2 / 1.5, then halfway to 5
+    3.6667
+    """
+
+    def moved(average: Tensor, weights: Tensor, count: Any) -> Tensor:
+        return torch.lerp(average, weights, 1 / (1 + share * int(count)))
+
+    return AveragedModel(model, avg_fn=moved).requires_grad_(False)
 
 
 class StepLoader:
@@ -74,6 +101,8 @@ class TaskModule(LightningModule):
         agreement: with the other processes of the training, if there are any.
 
     Attributes:
+        model: the model that the optimizer changes.
+        averaged: the moving average of its weights, which is validated in its place; None without `options.average`.
         skipped: the number of steps that `options.on_nan` has left out, before an interruption too.
 
     Raises:
@@ -83,12 +112,14 @@ class TaskModule(LightningModule):
     def __init__(self, task: Trainable, options: TrainingOptions, agreement: Agreement | None = None) -> None:
         super().__init__()
         self.model = task.model
+        self.averaged = moving_average(task.model, options.average) if options.average else None
         self._task, self._options, self._agreement = task, options, agreement
+        self._validated = task.with_model(self.averaged.module) if self.averaged else task
         self.seen = 0  # units (such as tokens) that all processes trained on since the training began or was resumed
         self.skipped = 0
         self._skipped_in_a_row = 0
         self._bad_loss: str | None = None  # the loss of this step, if it is not finite
-        self._loss = task.loss
+        self._loss, self._validation_loss = task.loss, self._validated.loss
         self._carried: Any = None
         self._step_inputs: tuple[Any, Any, RngStates] | None = None  # batch, state and RNG states of this step
         self._validation_state: Any = None
@@ -99,7 +130,20 @@ class TaskModule(LightningModule):
     def configure_model(self) -> None:
         if self._options.strategy == "fsdp" and self._agreement is not None and not is_sharded(self.model):
             assert self.device_mesh is not None
-            self._loss = sharded_loss(self._task, self.device_mesh["data_parallel"])
+            mesh = self.device_mesh["data_parallel"]
+            self._loss = self._validation_loss = sharded_loss(self._task, mesh)
+            if self.averaged:
+                self._validation_loss = sharded_loss(self._validated, mesh)
+
+    @property
+    def weights(self) -> nn.Module:
+        """The model with the weights to keep: the average, if there is one."""
+        return self._validated.model
+
+    def optimizer_step(self, *arguments: Any, **keywords: Any) -> None:
+        super().optimizer_step(*arguments, **keywords)
+        if self.averaged:
+            self.averaged.update_parameters(self.model)
 
     def training_step(self, batch: Any) -> Tensor:
         values, is_used = (batch.batch, False) if isinstance(batch, Unused) else (batch, True)
@@ -168,12 +212,13 @@ class TaskModule(LightningModule):
         assert self._step_inputs is not None
         batch, state, rng_states = self._step_inputs
         self._set_rng_states(rng_states)
-        return self._diagnosed(f"{what} at step {self.global_step + 1}", batch, state, rank)
+        return self._diagnosed(self._task, f"{what} at step {self.global_step + 1}", batch, state, rank)
 
-    def _diagnosed(self, what: str, batch: Any, state: Any, rank: int = 0) -> Diverged:
+    def _diagnosed(self, task: Trainable, what: str, batch: Any, state: Any, rank: int = 0) -> Diverged:
+        task.model.requires_grad_(True)  # the average has no gradients
         if self._agreement is None:
-            return diverged(self._task, self._options, what, batch, state)
-        error = diverged(self._task, self._options, what, batch, state) if place().rank == rank else None
+            return diverged(task, self._options, what, batch, state)
+        error = diverged(task, self._options, what, batch, state) if place().rank == rank else None
         of_rank = of_process(error, rank)
         assert of_rank is not None
         return of_rank
@@ -205,10 +250,10 @@ class TaskModule(LightningModule):
     def validation_step(self, batch: Any) -> None:
         if isinstance(batch, Unused):
             if is_sharded(self.model):  # every process gives its part of the weights to the others
-                self._loss(batch.batch, None)
+                self._validation_loss(batch.batch, None)
             return
         state = self._validation_state
-        loss, count, self._validation_state = self._loss(batch, state)
+        loss, count, self._validation_state = self._validation_loss(batch, state)
         if not loss.isfinite() and self._not_finite is None:
             self._not_finite = (loss.item(), batch, state)
             if self._agreement is None:
@@ -219,7 +264,8 @@ class TaskModule(LightningModule):
     def _validation_diverged(self, rank: int = 0) -> Diverged:
         """Return the exception to raise; with several processes, that of the first with a loss that is not finite."""
         loss, batch, state = self._not_finite or (math.nan, None, None)
-        return self._diagnosed(f"the validation loss is {loss} after step {self.global_step}", batch, state, rank)
+        what = f"the validation loss is {loss} after step {self.global_step}"
+        return self._diagnosed(self._validated, what, batch, state, rank)
 
     def on_validation_epoch_end(self) -> None:
         total, counted = self._validation_sums
@@ -243,7 +289,9 @@ class TaskModule(LightningModule):
             "sgd": partial(torch.optim.SGD, fused=fused),
         }
         assert kinds.keys() == OPTIMIZERS.keys()
-        optimizer: torch.optim.Optimizer = kinds[self._options.optimizer](self.parameters(), lr=self._options.lr_at(0))
+        optimizer: torch.optim.Optimizer = kinds[self._options.optimizer](
+            self.model.parameters(), lr=self._options.lr_at(0)
+        )
         return optimizer
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:

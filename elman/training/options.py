@@ -40,6 +40,8 @@ class TrainingOptions(Options):
         clip: the maximum gradient norm; larger gradients are scaled down to it. 0 disables clipping.
         patience: number of validations without improvement after which training ends, or with "plateau" the decay
             begins; 0 disables early stopping.
+        average: fraction of the steps so far, over which a moving average of the weights is taken; see
+            `elman.training.module.moving_average`. It is validated and kept in place of the weights; 0: no average.
         init_from: a run folder, whose weights the training starts from (fine-tuning); None for random weights. The
             codec is that of the run, and so are the options of the task that are not passed.
         seed: random seed for weights, dropout and the data split.
@@ -81,6 +83,14 @@ class TrainingOptions(Options):
             description="Early stopping: validations without improvement; with plateau, until decay begins; 0: never.",
         ),
     ] = 0
+    average: Annotated[
+        Real,
+        Field(
+            ge=0,
+            le=1,
+            description="Keep a moving average of the weights, over about this fraction of the steps so far; 0: none.",
+        ),
+    ] = 0.0
     init_from: Annotated[
         str | None,
         Field(description="Start from the weights of this run, with its options of the task."),

@@ -45,3 +45,6 @@ class Trainable(Protocol):
 
     @property
     def loss(self) -> Callable[[Any, Any], tuple[Tensor, int, Any]]: ...
+
+    def with_model(self, model: nn.Module) -> "Trainable":
+        """Return the same with other weights: a copy of the model."""

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable
+from copy import copy
 from pathlib import Path
 from typing import Any
 
@@ -58,6 +59,12 @@ class Lesson:
         self.validation: Any = Batches()
         self._loss = loss
 
+    def with_model(self, model: Any) -> "Lesson":
+        """As `Task`."""
+        other = copy(self)
+        other.model, other.layer = model, model["reader"]
+        return other
+
     def loss(self, batch: Tensor, state: Tensor | None) -> tuple[Tensor, int, Any]:
         """As `Task`."""
         outputs, h = self.layer(batch, state)
@@ -113,10 +120,11 @@ def test_a_state_that_came_in_so(tmp_path: Path) -> None:
     assert "reader.h_l0 is not finite in the initial state of sequence 2. Try" in str(error)
 
 
-def test_a_validation_that_explodes(tmp_path: Path) -> None:
+@pytest.mark.parametrize("average", [0.0, 0.5])
+def test_a_validation_that_explodes(tmp_path: Path, average: float) -> None:
     task = Lesson()
     task.validation[1][3, 2] = math.nan
-    error = diverges(task, tmp_path)
+    error = diverges(task, tmp_path, OPTIONS.model_copy(update={"average": average}))
     assert str(error).startswith("the validation loss is nan after step 4, with --lr 1e-09")
     assert "the input of the cell of reader.h_l0 is not finite at step 3 of sequence 2." in str(error)
 
