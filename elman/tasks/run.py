@@ -29,7 +29,7 @@ from elman.training.trainer import Outcome, check_device, check_resume, fit, log
 
 # Training options that resuming can change.
 CHANGEABLE = ("epochs", "minutes", "patience", "accelerator", "devices", "nodes", "strategy", "precision", "on_nan")
-REGULARIZATION = ("dropout",)  # arguments of models that do not change their weights
+REGULARIZATION = ("dropout", "word_dropout", "smoothing")  # arguments of models that do not change their weights
 NEEDS_MEMORY = ("batch", "bptt", "hidden", "layers", "embed")  # options that tell how much memory training takes
 
 

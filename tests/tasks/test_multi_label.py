@@ -173,6 +173,10 @@ def test_balanced_weights_are_those_of_scikit_learn() -> None:
     assert codec.class_weights == [pytest.approx(4 / 6, abs=1e-6), 2.0]
     with pytest.raises(BadInput, match="--class-weight: expected no --crf"):
         TagCodec.fit(words, TagOptions(class_weight="balanced", crf=True))
+    with pytest.raises(BadInput, match="--smoothing: expected no --crf"):
+        TagCodec.fit(words, TagOptions(smoothing=0.1, crf=True))
+    for options, smoothing in ((TagOptions(), 0.05), (TagOptions(smoothing=0.3), 0.3), (TagOptions(crf=True), None)):
+        assert TagCodec.fit(words, options).model_args(options).get("smoothing") == smoothing
 
 
 def test_weights_are_those_of_the_loss_of_training() -> None:

@@ -53,6 +53,7 @@ class Tagger(nn.Module):
         bptt: truncated BPTT: words of the gradient; 0: all words.
         class_weights: weight of each label in the loss of training, (K,); none: all alike.
         crf: whether the outputs are the emissions of a conditional random field over the labels of a sentence.
+        smoothing: label smoothing.
     """
 
     def __init__(
@@ -70,8 +71,10 @@ class Tagger(nn.Module):
         bptt: int = 0,
         class_weights: Sequence[float] = (),
         crf: bool = False,
+        smoothing: float = 0.0,
     ) -> None:
         super().__init__()
+        self.smoothing = smoothing
         self.words, self.characters = nn.Embedding(vocabulary + 1, embed), nn.Embedding(alphabet + 1, characters)
         for table in (self.words, self.characters):
             nn.init.normal_(table.weight, std=0.1)
@@ -110,9 +113,14 @@ class Tagger(nn.Module):
         """Return -log p(labels) in nats summed over a batch, the number of words, and no state."""
         logits, labels = self(batch), batch.labels
         if self.crf is None:
-            weights = logits.new_tensor(self.class_weights) if self.class_weights and self.training else None
+            weights, smoothing = None, 0.0
+            if self.training:
+                weights, smoothing = (
+                    logits.new_tensor(self.class_weights) if self.class_weights else None,
+                    self.smoothing,
+                )
             flat = logits.flatten(0, 1), labels.flatten()
-            nats = cross_entropy(*flat, weights, ignore_index=NO_LABEL, reduction="sum")
+            nats = cross_entropy(*flat, weights, ignore_index=NO_LABEL, reduction="sum", label_smoothing=smoothing)
         else:
             nats = self.crf(logits, batch.lengths, labels).sum()
         return nats, int((labels != NO_LABEL).sum()), None

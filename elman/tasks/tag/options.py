@@ -18,8 +18,8 @@ begins with "# newdoc" or "-DOCSTART-", is never divided by a split. With --stre
 folders of them, with a list of words and a list of labels in each row.
 """
 PATIENCE = 3
-EMBED = 128
-TRAINING: dict[str, Any] = {"lr": 4e-3}
+EMBED, SMOOTHING = 128, 0.05
+TRAINING: dict[str, Any] = {"lr": 4e-3, "average": 0.2}
 SPACE = {
     "lr": "1e-3..1e-2:log", "hidden": "64,128,256", "embed": "64,128,256", "characters": "32,64,128",
     "dropout": "0.2..0.7", "word_dropout": "0..0.4",
@@ -54,6 +54,11 @@ class TagOptions(SupervisedOptions):
     characters: Annotated[Whole, Field(ge=1, description="Size of the recurrent layer over characters.")] = 64
     dropout: shared.Dropout = 0.5
     word_dropout: Annotated[Share, Field(description="Word dropout: share of words masked in training.")] = 0.2
+    smoothing: Annotated[
+        Share | None,
+        Field(description="Label smoothing."),
+        typer.Option(show_default=f"{SMOOTHING:g}, with --crf 0"),
+    ] = None
     class_weight: shared.ClassWeight = None
     crf: Annotated[
         bool,

@@ -29,7 +29,7 @@ from elman.tasks.supervised import Baseline, Numbers, SupervisedTask
 from elman.tasks.tag import data as sentences
 from elman.tasks.tag.export import export
 from elman.tasks.tag.model import Sentences, Tagger
-from elman.tasks.tag.options import TagOptions
+from elman.tasks.tag.options import SMOOTHING, TagOptions
 from elman.tasks.tag.score import is_bio, span_scores, span_scores_by_type
 from elman.tasks.task import Loaded
 from elman.tasks.word_vectors import initialize, with_embed
@@ -73,6 +73,8 @@ class TagCodec(LabelCodec):
     def fit(cls, train: Sequence[Example], options: TagOptions) -> "TagCodec":
         if options.crf and options.class_weight:
             raise BadInput("--class-weight: expected no --crf, whose loss is of all labels together; leave one out")
+        if options.crf and options.smoothing:
+            raise BadInput("--smoothing: expected no --crf, whose loss is of all labels together; leave one out")
         label_counts, words, characters = Counter[str](), Counter[str](), Counter[str]()
         for example in train:
             label_counts.update(example.target)
@@ -89,7 +91,9 @@ class TagCodec(LabelCodec):
     def model_args(self, options: TagOptions) -> dict[str, Any]:
         sizes = {"vocabulary": len(self.words), "alphabet": len(self.characters), "labels": len(self.labels)}
         names = ("cell", "embed", "characters", "hidden", "layers", "dropout", "word_dropout", "bptt")
-        later = {"crf": options.crf, "class_weights": self.class_weights}  # runs of earlier versions have none
+        smoothing = (0.0 if options.crf else SMOOTHING) if options.smoothing is None else options.smoothing
+        # Runs of earlier versions have none of these.
+        later = {"crf": options.crf, "class_weights": self.class_weights, "smoothing": smoothing}
         values = {name: getattr(options, name) for name in names}
         return sizes | values | {name: value for name, value in later.items() if value}
 

@@ -17,7 +17,7 @@ HELP = """Train a speech recognizer that transcribes recordings, character by ch
 DATA is a table (CSV, TSV, JSON lines or Parquet) with a column "path" of WAV or FLAC files, relative to its own folder,
 and a column "text".
 """
-TRAINING: dict[str, Any] = {"lr": 4e-3}
+TRAINING: dict[str, Any] = {"lr": 4e-3, "average": 0.1}
 SPACE = {
     "lr": "1e-3..1e-2:log", "hidden": "96,128,192", "layers": "1,2,3", "dropout": "0.2..0.6", "time_mask": "0..0.3",
     "band_mask": "0..0.3",
