@@ -215,7 +215,6 @@ class TaskModule(LightningModule):
         return self._diagnosed(self._task, f"{what} at step {self.global_step + 1}", batch, state, rank)
 
     def _diagnosed(self, task: Trainable, what: str, batch: Any, state: Any, rank: int = 0) -> Diverged:
-        task.model.requires_grad_(True)  # the average has no gradients
         if self._agreement is None:
             return diverged(task, self._options, what, batch, state)
         error = diverged(task, self._options, what, batch, state) if place().rank == rank else None
@@ -265,6 +264,8 @@ class TaskModule(LightningModule):
         """Return the exception to raise; with several processes, that of the first with a loss that is not finite."""
         loss, batch, state = self._not_finite or (math.nan, None, None)
         what = f"the validation loss is {loss} after step {self.global_step}"
+        if self.averaged:
+            self.averaged.requires_grad_(True)  # the diagnosis needs gradients
         return self._diagnosed(self._validated, what, batch, state, rank)
 
     def on_validation_epoch_end(self) -> None:
