@@ -303,13 +303,33 @@ def shown(scores: dict[str, list[float | None]]) -> str:
     )
 
 
+def best_of(measured: Measured, row: dict[str, Any]) -> tuple[str, dict[str, list[float | None]]]:
+    """Return the title and the scores of the baseline with the best score of the task; empty if there is none."""
+    _, *others = row["scores"].items()
+    score = get_task(measured.arguments[0]).score
+    sign, name = (-1, score[1:]) if score.startswith("-") else (1, score)
+    return max(others, key=lambda item: sign * item[1][name][0]) if others else ("", {})
+
+
+def overview(measured: Measured, rows: list[dict[str, Any]]) -> str:
+    """Return a line with the means over the seeds of the scores, and of the best baseline's."""
+    name = get_task(measured.arguments[0]).score.removeprefix("-")
+    values = [next(iter(row["scores"].values()))[name][0] for row in rows]
+    more = [f"{key} {np.mean([row['more'][key] for row in rows]):.4g}" for key in rows[0]["more"]]
+    baseline = [best_of(measured, row)[1] for row in rows]
+    means = "; ".join([f"{name} {np.mean(values):.4g} ({', '.join(f'{value:.4g}' for value in values)})", *more])
+    best = f"{np.mean([scores[name][0] for scores in baseline]):.4g}" if all(baseline) else ""
+    return f"| {measured.name} | {measured.goal} | {means} | {best} |"
+
+
 def page(rows: list[dict[str, Any]]) -> str:
-    """Return the table of all rows."""
-    lines = []
-    for measured in MEASURED:
-        of_name = sorted((row for row in rows if row["name"] == measured.name), key=lambda row: row["seed"])
-        if not of_name:
-            continue
+    """Return a table of the means over the seeds, and a table of the rows of each name."""
+    lines = ["| name | goal | mean (of each seed) | best baseline |", "|---|---|---|---|"]
+    rows = sorted(rows, key=lambda row: row["seed"])
+    groups = [(measured, [row for row in rows if row["name"] == measured.name]) for measured in MEASURED]
+    groups = [(measured, of_name) for measured, of_name in groups if of_name]
+    lines += [overview(*group) for group in groups] + [""]
+    for measured, of_name in groups:
         machines = sorted({f"{row['machine']}, {row['date']}" for row in of_name})
         lines += [
             f"### {measured.name}",
@@ -320,10 +340,7 @@ def page(rows: list[dict[str, Any]]) -> str:
         lines += [f"Goal: {measured.goal}. On {'; '.join(machines)}.", ""] if measured.goal else []
         lines += ["| seed | time | model | best baseline |", "|---|---|---|---|"]
         for row in of_name:
-            (_, scores), *others = row["scores"].items()
-            task_score = get_task(measured.arguments[0]).score
-            sign, name = (-1, task_score[1:]) if task_score.startswith("-") else (1, task_score)
-            best = max(others, key=lambda item: sign * item[1][name][0]) if others else ("", {})
+            scores, best = next(iter(row["scores"].values())), best_of(measured, row)
             more = ", ".join(f"{name} {value:.4g}" for name, value in row["more"].items())
             model = "; ".join(filter(None, [more, f"{shown(scores)} on {row['on']}"]))
             lines.append(f"| {row['seed']} | {row['seconds']} s | {model} | {best[0]}: {shown(best[1])} |")
