@@ -60,6 +60,7 @@ Cell = Annotated[CellName, Field(description="The recurrent cell")]
 Hidden = Annotated[Whole, Field(ge=1, description="Size of the hidden state of each layer.")]
 Layers = Annotated[int, Field(ge=1, le=MAX_LAYERS, description="Number of recurrent layers.")]
 Dropout = Annotated[Share, Field(description="Dropout between recurrent layers.")]
+Smoothing = Annotated[Share, Field(description="Label smoothing.")]
 Bptt = Annotated[Whole, Field(ge=0, description="Truncated BPTT: steps of the backward pass; 0: all.")]
 Batch = Annotated[Whole, Field(ge=1, description="Batch size.")]
 Accelerator = Annotated[

@@ -20,10 +20,11 @@ from sklearn.exceptions import ConvergenceWarning
 from torch import Tensor, nn
 
 from elman.data.batches import RepeatedEpoch
+from elman.errors import BadInput
 from elman.io.run_folder import LAST, Run
 from elman.tasks import text
 from elman.training import callbacks, checkpoints
-from elman.training.callbacks import CheckpointCallback, Interrupted, TimeBudget
+from elman.training.callbacks import Interrupted, TimeBudget
 from elman.training.convergence import ANNEALING, MIN_GAIN, MIN_STEPS, Convergence
 from elman.training.module import TaskModule
 from elman.training.options import TrainingOptions
@@ -31,6 +32,7 @@ from elman.training.trainer import Outcome, fit
 from tests.small import EPOCH, RUN, SMALL, Command
 from tests.small import text as small_text
 from tests.test_bad_input import refused
+from tests.test_resume import interrupt_at
 
 PER_EPOCH = 100
 OPTIONS = TrainingOptions(minutes=60.0, optimizer="sgd", lr=0.01, schedule="plateau", patience=4, clip=0.0)
@@ -188,19 +190,26 @@ def test_the_weights_that_are_kept_are_a_moving_average(
     assert outcome.best == pytest.approx(sum(loss.item() for loss, *_ in losses) / sum(n for _, n, _ in losses))
 
 
+def test_a_checkpoint_has_the_average_and_nothing_else(tmp_path: Path) -> None:
+    options = OPTIONS.model_copy(update={"epochs": 1.0, "average": 0.5})
+    train(tmp_path / "run", options)
+    run = Run(tmp_path / "run", RUN)
+    module = TaskModule(Points(), options)
+    assert checkpoints.check(run, module, module.configure_optimizers()).steps == PER_EPOCH
+    without = TaskModule(Points(), OPTIONS)
+    with pytest.raises(BadInput, match=r"last.ckpt: expected no tensor averaged"):
+        checkpoints.check(run, without, without.configure_optimizers())
+    train(tmp_path / "other", OPTIONS.model_copy(update={"epochs": 1.0}))
+    with pytest.raises(BadInput, match=r"last.ckpt: expected averaged\..* of shape .*, got none"):
+        checkpoints.check(Run(tmp_path / "other", RUN), module, module.configure_optimizers())
+
+
 @pytest.mark.parametrize("where", [-50, 50])
 def test_an_interrupted_average_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, where: int) -> None:
     options = OPTIONS.model_copy(update={"epochs": 3.0, "average": 0.2})
     train(tmp_path / "whole", options)
-    original = CheckpointCallback.on_train_batch_end
-
-    def interrupting(self: CheckpointCallback, trainer: Any, *rest: Any) -> None:
-        if trainer.global_step == PER_EPOCH + where:
-            signal.raise_signal(signal.SIGINT)
-        original(self, trainer, *rest)
-
     with monkeypatch.context() as patch:
-        patch.setattr(CheckpointCallback, "on_train_batch_end", interrupting)
+        interrupt_at(patch, PER_EPOCH + where, lambda: signal.raise_signal(signal.SIGINT))
         with pytest.raises(Interrupted):
             train(tmp_path / "run", options)
     (tmp_path / "run/model.safetensors").unlink()  # the process may die before it is written
@@ -218,15 +227,8 @@ def test_an_interrupted_training_converges_as_an_uninterrupted_one(
 ) -> None:
     path, outcome = whole
     step = plateau(path) // PER_EPOCH * PER_EPOCH + PER_EPOCH + where
-    original = CheckpointCallback.on_train_batch_end
-
-    def interrupting(self: CheckpointCallback, trainer: Any, *rest: Any) -> None:
-        if trainer.global_step == step:
-            signal.raise_signal(signal.SIGINT)
-        original(self, trainer, *rest)
-
     with monkeypatch.context() as patch:
-        patch.setattr(CheckpointCallback, "on_train_batch_end", interrupting)
+        interrupt_at(patch, step, lambda: signal.raise_signal(signal.SIGINT))
         with pytest.raises(Interrupted):
             train(tmp_path / "run")
     assert len(metrics(tmp_path / "run")) < len(metrics(path))

@@ -203,11 +203,9 @@ def with_config(
         config = configuration.read(arguments["config"], task, module, has_data=bool(arguments["data"]))
         arguments = arguments | {name: value for name, value in config.items() if name not in explicit}
         explicit = explicit | config.keys()
-    if arguments["init_from"] is not None:
-        base = options_of_base(task, arguments["init_from"])
-        arguments = arguments | {name: value for name, value in base.items() if name not in explicit}
-        explicit = explicit | base.keys()
-    return arguments, explicit
+    base = options_of_base(task, arguments["init_from"])
+    arguments = arguments | {name: value for name, value in base.items() if name not in explicit}
+    return arguments, explicit | base.keys()
 
 
 def _start(

@@ -462,9 +462,8 @@ def fit(
     with in_python():
         training = training_of(declared, given)
     task_options = {key: value for key, value in keywords.items() if key not in training_names}
-    if training.get("init_from") is not None:
-        with in_python():
-            task_options = options_of_base(task, training["init_from"]) | task_options
+    with in_python():
+        task_options = options_of_base(task, training.get("init_from")) | task_options
     options = checked(declared.OPTIONS, name, task_options, (*TrainingOptions.model_fields, *ARGUMENTS))
     lightning = LightningArguments.checked(name, trainer, callbacks, logger)
     if not isinstance(out, str | os.PathLike | None):

@@ -113,12 +113,12 @@ def training_of(module: ModuleType, options: dict[str, Any]) -> dict[str, Any]:
     return defaults | options
 
 
-def options_of_base(task: str, init_from: str | Path) -> dict[str, Any]:
+def options_of_base(task: str, init_from: str | Path | None) -> dict[str, Any]:
     """Return the options of a task that a training takes over from the run of --init-from, where none are passed.
 
     Args:
         task: the name of the task.
-        init_from: the run folder.
+        init_from: the run folder; None: no options.
 
     Raises:
         BadInput: if it is not a run of this task.
@@ -126,6 +126,8 @@ def options_of_base(task: str, init_from: str | Path) -> dict[str, Any]:
     from elman.io.run_folder import open_run
     from elman.options import PARTS
 
+    if init_from is None:
+        return {}
     run = open_run(Path(init_from))
     if run.config["task"] != task:
         raise BadInput(f"--init-from {init_from}: expected a run of {task}, got one of {run.config['task']!r:.60}")

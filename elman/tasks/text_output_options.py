@@ -7,7 +7,7 @@ from pydantic import Field
 from elman import options as shared
 from elman.data.token_kinds import Kind
 from elman.io.schema import BeamWidth
-from elman.options import Share, Whole
+from elman.options import Whole
 from elman.tasks.supervised_options import SupervisedOptions
 
 
@@ -18,6 +18,6 @@ class TextOutputOptions(SupervisedOptions):
     tokens: Annotated[Kind, Field(description="Tokens of the output")] = "char"
     vocabulary: Annotated[Whole, Field(ge=0, description="Vocabulary size; 0: that of `elman train text`.")] = 0
     embed: Annotated[Whole, Field(ge=1, description="Size of the token embeddings.")] = 64
-    smoothing: Annotated[Share, Field(description="Label smoothing.")] = 0.1
+    smoothing: shared.Smoothing = 0.1
     beam: Annotated[BeamWidth, Field(description="Beam width; 1: greedy.")] = 4
     encoding: shared.Encoding = "utf-8"

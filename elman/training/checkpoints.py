@@ -95,13 +95,13 @@ def progress(checkpoint: Path) -> Progress:
     return Progress(steps, float(clock["seconds"]), best, is_best, has_ended, clock.get("limit"), limits, skipped)
 
 
-def check(run: Run, model: nn.Module, optimizer: torch.optim.Optimizer) -> Progress:
+def check(run: Run, module: nn.Module, optimizer: torch.optim.Optimizer) -> Progress:
     """Check the checkpoints that a training resumes from: last.ckpt, and best.ckpt, to which a plateau returns.
 
     Args:
         run: the run.
-        model: its model, which gets the weights of the checkpoint.
-        optimizer: a new optimizer of the model, which gets its state.
+        module: a new module of its training, which gets the weights of the checkpoint.
+        optimizer: a new optimizer of the module, which gets its state.
 
     Returns:
         The progress of the training.
@@ -116,9 +116,8 @@ def check(run: Run, model: nn.Module, optimizer: torch.optim.Optimizer) -> Progr
         values = load(run.last)
         if values.get("run", run.identity) != run.identity:
             raise ValueError("its data, model or options are those of another run")
-        for tensors in filter(None, _models(values["state_dict"])):
-            check_tensors(run.last, tensors, model.state_dict())
-        model.load_state_dict(_models(values["state_dict"])[0])
+        check_tensors(run.last, *map(_by_parameter_name, (values["state_dict"], module.state_dict())))
+        module.load_state_dict(values["state_dict"])
         optimizer.load_state_dict(values["optimizer_states"][0])
         for parameter, state in optimizer.state.items():
             for name, value in state.items():
@@ -130,13 +129,10 @@ def check(run: Run, model: nn.Module, optimizer: torch.optim.Optimizer) -> Progr
 
 def weights(checkpoint: Path) -> dict[str, Tensor]:
     """Read the model weights to keep from a checkpoint, by parameter name: their average, if there is one."""
-    last, average = _models(load(checkpoint, mmap=True)["state_dict"])
-    return average or last
+    state = load(checkpoint, mmap=True)["state_dict"]
+    prefix = "averaged.module." if "averaged.n_averaged" in state else "model."
+    return _by_parameter_name({name: tensor for name, tensor in state.items() if name.startswith(prefix)}, prefix)
 
 
-def _models(state: dict[str, Tensor]) -> list[dict[str, Tensor]]:
-    """Return the weights that the optimizer changes, and their average, which is empty if there is none."""
-    return [
-        {name.removeprefix(prefix): tensor for name, tensor in state.items() if name.startswith(prefix)}
-        for prefix in ("model.", "averaged.module.")
-    ]
+def _by_parameter_name(state: dict[str, Tensor], prefix: str = "model.") -> dict[str, Tensor]:
+    return {name.removeprefix(prefix): tensor for name, tensor in state.items()}

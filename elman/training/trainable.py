@@ -47,4 +47,4 @@ class Trainable(Protocol):
     def loss(self) -> Callable[[Any, Any], tuple[Tensor, int, Any]]: ...
 
     def with_model(self, model: nn.Module) -> "Trainable":
-        """Return the same with other weights: a copy of the model."""
+        """Return the same task with a copy of the model, which may have other weights."""

@@ -215,7 +215,8 @@ def check_resume(run: Run, task: Trainable, options: TrainingOptions, longer: bo
     """
     if not run.last.exists():
         raise BadInput(f"--resume {run.path}: expected a run folder with {LAST}, got one without")
-    saved, per_epoch = check(run, task.model, TaskModule(task, options).configure_optimizers()), len(task.train)
+    module, per_epoch = TaskModule(task, options), len(task.train)
+    saved = check(run, module, module.configure_optimizers())
     if saved.limits is not None and not run.config.get("ended"):
         longer = tuple(saved.limits) != (options.epochs, options.minutes)
     is_at_step_limit = saved.steps >= _total(options, per_epoch)

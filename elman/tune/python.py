@@ -38,8 +38,7 @@ def search(
     options = checked(TuneOptions, name, values)
     console = tables.console(stderr=True, quiet=not sys.stderr.isatty())
     with in_python():
-        if fixed.get("init_from") is not None:
-            fixed = options_of_base(task, fixed["init_from"]) | dict(fixed)
+        fixed = options_of_base(task, fixed.get("init_from")) | dict(fixed)
         return run(prepare(task, files_in(data), fixed, options, None if out is None else Path(out)), console)
 
 

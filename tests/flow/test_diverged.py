@@ -60,13 +60,13 @@ class Lesson:
         self._loss = loss
 
     def with_model(self, model: Any) -> "Lesson":
-        """As `Task`."""
+        """See `Trainable`."""
         other = copy(self)
         other.model, other.layer = model, model["reader"]
         return other
 
     def loss(self, batch: Tensor, state: Tensor | None) -> tuple[Tensor, int, Any]:
-        """As `Task`."""
+        """See `Trainable`."""
         outputs, h = self.layer(batch, state)
         return self._loss(outputs, h), T * B, h
 

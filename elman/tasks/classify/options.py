@@ -61,7 +61,7 @@ class ClassifyOptions(SupervisedOptions):
         Field(ge=0, description="Word pairs of the naive Bayes part, the most frequent ones; 0: no such part."),
     ] = 200_000
     word_dropout: Annotated[Share, Field(description="Word dropout: share of words masked in training.")] = 0.4
-    smoothing: Annotated[Share, Field(description="Label smoothing.")] = 0.2
+    smoothing: shared.Smoothing = 0.2
     class_weight: shared.ClassWeight = None
 
     _default_embed = model_validator(mode="before")(shared.default_embed(EMBED))

@@ -68,7 +68,7 @@ class SeriesOptions(SupervisedOptions):
         ),
         typer.Option(show_default="folds for fewer than 500 series"),
     ] = None
-    smoothing: Annotated[Share, Field(description="Label smoothing.")] = 0.1
+    smoothing: shared.Smoothing = 0.1
     jitter: Annotated[
         float, Field(ge=0, description="Augmentation: standard deviation of noise, in those of the channels.")
     ] = 0.0

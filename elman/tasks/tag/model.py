@@ -113,12 +113,8 @@ class Tagger(nn.Module):
         """Return -log p(labels) in nats summed over a batch, the number of words, and no state."""
         logits, labels = self(batch), batch.labels
         if self.crf is None:
-            weights, smoothing = None, 0.0
-            if self.training:
-                weights, smoothing = (
-                    logits.new_tensor(self.class_weights) if self.class_weights else None,
-                    self.smoothing,
-                )
+            weights = logits.new_tensor(self.class_weights) if self.class_weights and self.training else None
+            smoothing = self.smoothing if self.training else 0.0
             flat = logits.flatten(0, 1), labels.flatten()
             nats = cross_entropy(*flat, weights, ignore_index=NO_LABEL, reduction="sum", label_smoothing=smoothing)
         else:
