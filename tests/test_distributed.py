@@ -278,6 +278,22 @@ def test_every_task_trains_on_two_processes(task: str, tmp_path: Path) -> None:
     assert scores.keys() == others.keys()
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("strategy", ["ddp", "fsdp"])
+def test_statistics_of_a_batch_are_those_of_all_processes(strategy: Any, tmp_path: Path) -> None:
+    """Of series of different lengths, though a process, or a member of the ensemble, has none in some batches."""
+    from elman.tasks import series
+
+    random = np.random.default_rng(0)
+    data = [random.normal(size=(int(random.integers(3, 30)), 2)) for _ in range(25)], [*"abcde"] * 5
+    common: dict[str, Any] = {"hidden": 4, "filters": 4, "dropout": 0.0, "epochs": 2, "logger": False}
+    expected = series.fit(data, tmp_path / "whole", batch=3, accelerator="cpu", **common)
+    found = series.fit(data, tmp_path / "run", batch=1, devices=3, accelerator="cpu", strategy=strategy, **common)
+    assert_same(found.run.path, expected.run.path)
+    with pytest.raises(Failure, match=r"the loss is nan at step .* with lr 1e"):  # diagnosed by one process alone
+        series.fit(data, tmp_path / "nan", batch=2, devices=2, accelerator="cpu", lr=1e37, optimizer="sgd", **common)
+
+
 def children(process: subprocess.Popen[str]) -> list[int]:
     return [int(pid) for pid in Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()]
 

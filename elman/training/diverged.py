@@ -8,6 +8,7 @@ from elman.errors import Failure
 from elman.flow import record
 from elman.flow.diagnosis import CLIPPING, SMALLER_RATE, Verdict
 from elman.training.options import TrainingOptions
+from elman.training.processes import alone
 from elman.training.trainable import Trainable
 
 
@@ -69,7 +70,7 @@ def diverged(task: Trainable, options: TrainingOptions, what: str, batch: Any, s
     """
     task.model.zero_grad()
     try:
-        with torch.enable_grad(), record(task.model) as recording:  # validation disables gradients
+        with alone(), torch.enable_grad(), record(task.model) as recording:  # validation disables gradients
             loss, count, _ = task.loss(batch, state)
             (loss / count).backward()
         verdict = recording.verdict()

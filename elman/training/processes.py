@@ -64,6 +64,7 @@ class Place(NamedTuple):
 ALONE = Place()
 _place = ALONE
 _announce: Callable[[Path], Any] = str  # does nothing
+_is_left_out = False
 
 
 def place() -> Place:
@@ -204,6 +205,62 @@ def exchanged(numbers: Sequence[float]) -> list[list[float]]:
     rows = [torch.empty_like(mine) for _ in range(_place.world_size)]
     distributed.all_gather(rows, mine)
     return [row.tolist() for row in rows]
+
+
+class _Total(torch.autograd.Function):
+    """The sum of a tensor over all processes; its gradient is the sum of theirs."""
+
+    @staticmethod
+    def forward(_: Any, x: Tensor) -> Tensor:
+        total = x.clone()
+        distributed.all_reduce(total)
+        return total
+
+    @staticmethod
+    def backward(_: Any, gradient: Tensor) -> Tensor:
+        total = gradient.clone()
+        distributed.all_reduce(total)
+        return total
+
+
+def summed(x: Tensor) -> Tensor:
+    """Return the sum of a tensor over all processes, which must all call this, and all compute its gradient.
+
+    Args:
+        x: of the same shape on every process.
+    """
+    x = x * 0 if _is_left_out else x
+    if _place.world_size == 1:
+        return x
+    total: Tensor = _Total.apply(x)  # type: ignore[no-untyped-call]
+    return total
+
+
+def is_sum() -> bool:
+    """Return whether `summed` returns what it gets, since this process has all examples of a batch."""
+    return _place.world_size == 1 and not _is_left_out
+
+
+@contextmanager
+def left_out() -> Iterator[None]:
+    """In the context, this process has no example of the batch: it adds zero to `summed`, and waits for the others."""
+    global _is_left_out
+    before, _is_left_out = _is_left_out, True
+    try:
+        yield
+    finally:
+        _is_left_out = before
+
+
+@contextmanager
+def alone() -> Iterator[None]:
+    """In the context, this process computes alone, while the others wait."""
+    global _place
+    before, _place = _place, ALONE
+    try:
+        yield
+    finally:
+        _place = before
 
 
 def check_same(what: str, values: Any) -> None:

@@ -9,8 +9,10 @@ from torch.nn.functional import avg_pool1d, cross_entropy, dropout, pad
 
 from elman.decoding.quantiles import ordered_quantiles, pinball_loss
 from elman.tasks.recurrent_layers import stack, title
+from elman.training.processes import is_sum, left_out, summed
 
 QUANTILES = (0.1, 0.5, 0.9)
+FOLDS = 10  # of the series for training; each member of an ensemble is trained on all but one
 KERNELS = (9, 5, 3)  # steps of the kernels of the convolutions
 KNOTS = 5  # of the curve that changes the tempo of a series
 
@@ -32,7 +34,9 @@ class SeriesBatch(NamedTuple):
 
 
 class StepNorm(nn.Module):
-    """Batch normalization over the valid steps of a batch of series.
+    """Batch normalization over the valid steps of a batch of series, on all processes that train the model.
+
+    `nn.SyncBatchNorm` knows neither masks nor CPUs.
 
     Args:
         features: number of features.
@@ -45,23 +49,28 @@ class StepNorm(nn.Module):
     def forward(self, x: Tensor, is_step: Tensor | None = None) -> Tensor:
         """Normalize x (B, F, T), whose valid steps are those of the mask (B, 1, T); without a mask, all are."""
         norm = self.norm
-        if is_step is None and x.shape[0] * x.shape[2] == 1:  # which torch refuses in training
+        if is_step is None and (not is_sum() or x.shape[0] * x.shape[2] == 1):  # one step is refused by torch
             is_step = torch.ones_like(x[:, :1])
         if not self.training or is_step is None:
             normalized: Tensor = norm(x)
             return normalized
-        count = is_step.sum()
-        mean = (x * is_step).sum((0, 2)) / count
+        sums = summed(torch.cat((is_step.sum()[None], (x * is_step).sum((0, 2)))))
+        count = sums[0]  # in a batch, a member of an ensemble may have no series
+        mean = sums[1:] / count.clamp(min=1)
         centred = x - mean[:, None]
-        variance = (centred.square() * is_step).sum((0, 2)) / count
+        variance = summed((centred.square() * is_step).sum((0, 2))) / count.clamp(min=1)
         with torch.no_grad():
             assert norm.running_mean is not None
             assert norm.running_var is not None
+            assert norm.num_batches_tracked is not None
+            is_counted = count.clamp(max=1)
             unbiased = variance * count / (count - 1).clamp(min=1)
-            norm.running_mean.lerp_(mean.to(norm.running_mean.dtype), 0.1)
-            norm.running_var.lerp_(unbiased.to(norm.running_var.dtype), 0.1)
+            for running, new in ((norm.running_mean, mean), (norm.running_var, unbiased)):
+                running.lerp_(new.to(running.dtype), 0.1 * is_counted.to(running.dtype))
+            norm.num_batches_tracked += is_counted.to(norm.num_batches_tracked.dtype)
         scale = norm.weight * (variance + norm.eps).rsqrt()
-        return centred * scale[:, None] + norm.bias[:, None]
+        scaled: Tensor = centred * scale[:, None] + norm.bias[:, None]
+        return scaled
 
 
 class SeriesMember(nn.Module):
@@ -202,25 +211,25 @@ class SeriesNetwork(nn.Module):
         losses, counts = zip(*(self._member_loss(i, batch) for i in range(len(self.members))), strict=True)
         if not self.training:
             return torch.stack(losses).sum(), sum(counts), None
-        count = len(batch.targets)
-        means = [loss / max(number, 1) for loss, number in zip(losses, counts, strict=True)]
-        return torch.stack(means).mean() * count, count, None
+        share = 1.0 if batch.folds is None else 1 - 1 / FOLDS  # of the series that a member is trained on
+        return torch.stack(losses).sum() / (len(self.members) * share), len(batch.targets), None
 
     def _member_loss(self, i: int, batch: SeriesBatch) -> tuple[Tensor, int]:
         """Return the loss of a member over its series of a batch, and their number."""
         steps, lengths, targets, folds = batch
-        factor = 1.0
         if folds is not None:
             rows = ((folds != i) if self.training else (folds == i)).nonzero()[:, 0]
-            if len(rows):
-                longest = int(lengths[rows].max())
-                steps, lengths, targets = steps[:longest, rows], lengths[rows], targets[rows]
-            else:
-                factor = 0.0  # its gradient is zero, not missing, which other processes wait for
+            if not len(rows):  # its gradient is zero, not missing, which other processes wait for
+                with left_out():
+                    return self._loss_of_all(i, steps, lengths, targets) * 0, 0
+            longest = int(lengths[rows].max())
+            steps, lengths, targets = steps[:longest, rows], lengths[rows], targets[rows]
+        return self._loss_of_all(i, steps, lengths, targets), len(targets)
+
+    def _loss_of_all(self, i: int, steps: Tensor, lengths: Tensor, targets: Tensor) -> Tensor:
         outputs = self.members[i](self._augmented(steps, lengths) if self.training else steps, lengths)
         outputs = outputs if self.labels else ordered_quantiles(outputs)
-        loss = self._loss(outputs, targets, self.smoothing if self.training else 0.0)
-        return loss * factor, len(targets) if factor else 0
+        return self._loss(outputs, targets, self.smoothing if self.training else 0.0)
 
     def _loss(self, outputs: Tensor, targets: Tensor, smoothing: float) -> Tensor:
         if self.labels:

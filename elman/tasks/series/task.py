@@ -22,14 +22,13 @@ from elman.tasks.series import data as series_data
 from elman.tasks.series.baselines import fit_baselines, load_baselines
 from elman.tasks.series.codec import SeriesCodec
 from elman.tasks.series.export import export
-from elman.tasks.series.model import QUANTILES, SeriesBatch, SeriesNetwork
+from elman.tasks.series.model import FOLDS, QUANTILES, SeriesBatch, SeriesNetwork
 from elman.tasks.series.options import SeriesOptions
 from elman.tasks.series.plots import of_labels, of_numbers, plot_numbers
 from elman.tasks.supervised import Numbers, Plot, SupervisedTask, random_split
 from elman.tasks.task import Loaded
 
 MIN_VALIDATION_POOL = 500  # with fewer series, folds of the training part validate the members of the ensemble
-FOLDS = 10
 MIN_STEPS = 20  # in an epoch of few series, which then has each several times
 NATS, PINBALL = "nats_per_series", "scaled_pinball"
 
