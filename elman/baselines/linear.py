@@ -1,4 +1,4 @@
-"""Logistic regression and feed-forward networks, as lists of layers (W, b) with W: (D, H) and b: (H,).
+"""Logistic regression and feed-forward networks, as lists of layers (W, b) with W: (D, H), b: (H,); ridge regression.
 
 >>> X, y = np.array([[0.0], [1.0], [0.1], [0.9]]), np.array([0, 1, 0, 1])
 >>> probabilities(logistic(X, y, C=1e6), X).argmax(1)
@@ -7,11 +7,12 @@ array([0, 1, 0, 1])
 
 import warnings
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+ALPHAS = np.logspace(-3, 3, 10)  # regularization of a ridge regression, of which the best is chosen
 Layers = list[tuple[NDArray[Any], NDArray[Any]]]
 
 
@@ -163,3 +164,30 @@ def from_arrays(arrays: Sequence[NDArray[Any]], inputs: int | None, labels: int)
     if inputs is not None and len(layers[0][0]) != inputs:
         raise ValueError(f"{len(layers[0][0])} features, but the codec has {inputs}")
     return layers
+
+
+class Ridge(NamedTuple):
+    """A ridge regression, whose regularization has the lowest leave-one-out error.
+
+    weights, intercept: (K, D) and (K,).
+    """
+
+    weights: NDArray[np.float64]
+    intercept: NDArray[np.float64]
+
+    @classmethod
+    def fit(cls, X: NDArray[np.float64], Y: NDArray[np.float64]) -> "tuple[Ridge, NDArray[np.float64]]":
+        """Fit to features (N, D) and targets (N, K); also return each target as predicted without its own row."""
+        from sklearn.linear_model import RidgeCV
+
+        mean, std = X.mean(0), X.std(0)
+        std[std == 0] = 1.0
+        regression = RidgeCV(ALPHAS, scoring="neg_mean_squared_error", store_cv_results=True).fit((X - mean) / std, Y)
+        weights = regression.coef_.reshape(Y.shape[1], -1) / std
+        left_out = regression.cv_results_[..., np.flatnonzero(regression.alpha_ == ALPHAS)[0]].reshape(Y.shape)
+        return cls(weights, regression.intercept_ - weights @ mean), left_out
+
+    def predict(self, X: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Predict the targets (N, K) of features (N, D)."""
+        result: NDArray[np.float64] = X @ self.weights.T + self.intercept
+        return result

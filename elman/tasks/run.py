@@ -377,7 +377,8 @@ def _conclude(
     console: Console,
     lightning: LightningArguments,
 ) -> None:
-    scores = task.score_run(run, model, prepared, console)
+    model.load_state_dict(run.load_tensors("model"))
+    scores = task.score_run(run, model.eval(), prepared, console)
     own_scores = {f"test/{name}": value for name, value in next(iter(scores.values())).items()}
     log_scores(run, own_scores, outcome.steps, lightning)
     baselines = task.baseline_losses(run, prepared, scores)

@@ -396,10 +396,8 @@ class SupervisedTask(Task):
 
     @override
     def score_run(self, run: Run, model: nn.Module, data: PreparedData, console: Console) -> Scores:
-        """Score on the test part, with the weights of the best validation."""
+        """Score on the test part."""
         codec, splits, options, seed = data.details
-        model.load_state_dict(run.load_tensors("model"))
-        model.eval()
         with console.status("fitting the baselines"):
             baselines = self.fit_baselines(codec, splits.train, options, seed)
         run.save_tensors("baseline", {name: t for baseline in baselines for name, t in baseline.tensors().items()})

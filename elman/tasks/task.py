@@ -238,8 +238,8 @@ class Task(ABC):
         """Score the trained model and its baselines; save the baselines and the plots in the run folder.
 
         Args:
-            run: the run; its weights are those of the best validation.
-            model: the model with the weights of the last step.
+            run: the run.
+            model: the model with the weights of the best validation, which are those of the run.
             data: the training data.
             console: the console to print on.
         """

@@ -110,7 +110,7 @@ def test_numbers(elman: Command, tmp_path: Path) -> None:
     assert "numbers from" in output.err
     rows = scores(tmp_path / "run")
     assert [list(row) for row in rows.values()] == [["mae", "rmse", "r2", "scaled_pinball", "coverage"]] * 3
-    assert rows["linear regression on statistics"]["r2"] > 0.9
+    assert rows["ridge regression on statistics"]["r2"] > 0.9
     assert {"predictions.png"} == {name for name in files(tmp_path / "run") if name.endswith("s.png")} - {"curves.png"}
     trained = load(tmp_path / "run")
     assert trained.score((values, levels)) == -next(iter(trained.evaluate((values, levels)).values()))["mae"]

@@ -190,7 +190,7 @@ def read_ends(path: Path, options: ForecastOptions) -> list[Series]:
     check_regular(path, "a table")
 
     def names(option: str, prefix: str) -> str | None:
-        return ",".join(f"{prefix} {k}" for k in range(len(listed_names(getattr(options, option))))) or None
+        return ",".join(f"{prefix} {k}" for k in range(len(listed_names(options, option)))) or None
 
     stored = options.model_copy(
         update={

@@ -168,8 +168,8 @@ def _read_columns(path: Path, table: pl.DataFrame, name: str, options: ForecastO
         is_used &= ~bad
         if bad.any():
             _check_stamps(path, of_time, bad, stamps.dated, options)
-    option_of = {str(options.target): "--target"} | dict.fromkeys(listed_names(options.covariates), "--covariates")
-    option_of |= dict.fromkeys(listed_names(options.future_covariates), "--future-covariates")
+    option_of = {str(options.target): "--target"} | dict.fromkeys(listed_names(options, "covariates"), "--covariates")
+    option_of |= dict.fromkeys(listed_names(options, "future_covariates"), "--future-covariates")
     values = []
     for name_of_column, option in option_of.items():
         cells = column(path, table, name_of_column, option)
@@ -182,14 +182,14 @@ def _read_columns(path: Path, table: pl.DataFrame, name: str, options: ForecastO
         )
     static = {
         name_of_column: column(path, table, name_of_column, "--static-covariates").cast(pl.String)
-        for name_of_column in listed_names(options.static_covariates)
+        for name_of_column in listed_names(options, "static_covariates")
     }
     return _TableColumns(path, name, stamps, np.column_stack(values), is_used, series, static)
 
 
 def _covariates(options: ForecastOptions) -> list[str]:
     """Return the names of all covariates."""
-    return [name for option in COVARIATES for name in listed_names(getattr(options, option))]
+    return [name for option in COVARIATES for name in listed_names(options, option)]
 
 
 def _check_names(path: Path, options: ForecastOptions) -> None:
@@ -200,7 +200,7 @@ def _check_names(path: Path, options: ForecastOptions) -> None:
     """
     uses = {name: option for option, name in (("time", options.time), ("target", options.target)) if name}
     for option in COVARIATES:
-        for name in listed_names(getattr(options, option)):
+        for name in listed_names(options, option):
             if name in uses:
                 raise BadInput(
                     f"{path}: --{option.replace('_', '-')}: expected columns without another use, got {name!r:.60}, "
@@ -358,7 +358,7 @@ def _sort_rows(
     if np.isnan(values[:, 0]).all():
         note(f"{path}: {name}: skipped, because it has no values")
         return None
-    K = 1 + len(listed_names(options.covariates))
+    K = 1 + len(listed_names(options, "covariates"))
     return SeriesRows(name, moments, values[:, 0], values[:, 1:K], values[:, K:], static, zone)
 
 
@@ -378,17 +378,25 @@ def _one_text(path: Path, series: str, name: str, cells: pl.Series) -> str:
     return str(texts[0]) if len(texts) else ""
 
 
-def listed_names(covariates: Any) -> list[str]:
-    """Return the names in an option: a list in Python, or a text with commas between names.
+def listed_names(options: ForecastOptions, option: str) -> list[str]:
+    """Return the names of columns in an option: a list in Python, or a text with commas between names.
 
     In a text, a name with commas is quoted as in CSV.
 
-    >>> listed_names('wind, "sun, shade",a "b" c'), listed_names(["sun, shade"]), listed_names(None)
-    (['wind', 'sun, shade', 'a "b" c'], ['sun, shade'], [])
+    Args:
+        options: the options.
+        option: the name of one of them, such as "covariates".
+
+    Raises:
+        BadInput: for a text that is not CSV.
+
+    >>> listed_names(ForecastOptions(covariates='wind, "sun, shade",a "b" c'), "covariates")
+    ['wind', 'sun, shade', 'a "b" c']
     """
-    if isinstance(covariates, str):
+    names: Any = getattr(options, option)
+    if isinstance(names, str):
         try:
-            covariates = next(csv.reader([covariates.replace("\n", " ")], skipinitialspace=True), [])
+            names = next(csv.reader([names.replace("\n", " ")], skipinitialspace=True), [])
         except csv.Error as error:
-            raise BadInput(f"--covariates: expected names of columns: {error}") from None
-    return [part.strip() for part in covariates or []]
+            raise BadInput(f"--{option.replace('_', '-')}: expected names of columns: {error}") from None
+    return [name.strip() for name in names or []]

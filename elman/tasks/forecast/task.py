@@ -53,7 +53,7 @@ def resolve(
 ) -> tuple[ForecastOptions, tables.SeriesList]:
     """Decide the time step, season, horizon, context, time zone, and the names of unnamed columns."""
     given_options = options
-    names = {name: joined_names(rows.listed_names(getattr(options, name))) or None for name in COVARIATES}
+    names = {name: joined_names(rows.listed_names(options, name)) or None for name in COVARIATES}
     options = options.model_copy(update=names)
     options, all_rows = rows.read_rows(data, options)
     clock, reason = tables.clock_of(all_rows, options)
@@ -143,7 +143,7 @@ def parse_input(value: Series, options: ForecastOptions) -> Example:
     N, sizes = len(value.values), options.sizes
     if sizes.min_context > N:
         raise BadInput(f"series {value.name!r:.100}: expected at least {sizes.min_context} steps of context, got {N}")
-    names = rows.listed_names(options.future_covariates)
+    names = rows.listed_names(options, "future_covariates")
     ahead = value.future_covariates[N : N + sizes.horizon]
     for name, column in zip(names, ahead.T, strict=True):
         known = int((~np.isnan(column)).sum())
@@ -172,7 +172,7 @@ def _tell_far_covariates(all_series: Iterable[Series], loaded: Loaded) -> None:
     )
     for series in all_series:
         for kind, means, spreads in kinds:
-            names = rows.listed_names(getattr(loaded.options, kind))
+            names = rows.listed_names(loaded.options, kind)
             for name, mean, spread, values in zip(names, means, spreads, getattr(series, kind).T, strict=True):
                 known = values[~np.isnan(values)]
                 if len(known) and abs(known.mean() - mean) > MAX_COVARIATE_DEVIATION * spread:
@@ -256,11 +256,10 @@ class ForecastTask(SupervisedTask):
 
     @override
     def score_run(self, run: Run, model: nn.Module, data: PreparedData, console: Console) -> Scores:
-        """Calibrate the quantiles of the best weights on the validation part, keep its errors, and score the model."""
+        """Calibrate the quantiles on the validation part, keep its errors, and score the model."""
         assert isinstance(model, ForecastNetwork)
-        model.load_state_dict(run.load_tensors("model"))
         device, batches = device_of(model), data.validation
-        model.eval().calibrate(to_device(batches[i], device) for i in range(len(batches)))
+        model.calibrate(to_device(batches[i], device) for i in range(len(batches)))
         run.save_tensors("model", model.state_dict())
         ranks = fit_templates(model, (to_device(batches[i], device) for i in range(len(batches))))
         run.save_tensors(PATHS, {"ranks": ranks})

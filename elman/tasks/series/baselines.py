@@ -10,7 +10,7 @@ from typing_extensions import override
 
 from elman.baselines import linear, minirocket
 from elman.baselines.dtw import distances
-from elman.baselines.minirocket import Ridge
+from elman.baselines.linear import Ridge
 from elman.data.disk_list import Subset
 from elman.data.examples import Example
 from elman.tasks.classification import Feedforward
@@ -22,11 +22,10 @@ MAX_TEMPLATES = 1000  # fewer if series are long
 MAX_WARPED_STEPS = 128  # longer series are averaged
 MAX_STEP_PAIRS = 4_000_000  # for each query: about 0.05 seconds
 MAX_LEFT_OUT = 100  # templates that are predicted from the others, to know how often the nearest is right
-RIDGE = 1.0  # regularization of the linear regression, in squared standard deviations of the features
 MAX_ROCKET_STEPS = 1024
 ROCKET = "minirocket"
 LOGISTIC = "logistic regression on statistics"
-LINEAR = "linear regression on statistics"
+LINEAR = "ridge regression on statistics"
 
 
 class NearestSeries(Baseline):
@@ -136,35 +135,27 @@ class StatisticsRegression(Baseline):
 
     Args:
         codec: the fitted codec.
-        weights: of the features, of a constant, (D + 1,).
-        errors: the lowest and the highest quantile of the errors, (2,).
+        ridge: the regression of the number.
+        spread: as for `NearestSeries`, over the training series that are left out.
     """
 
     title = LINEAR
 
-    def __init__(self, codec: SeriesCodec, weights: NDArray[Any], errors: NDArray[Any]) -> None:
-        self._codec, self._weights, self._errors = codec, weights, errors
+    def __init__(self, codec: SeriesCodec, ridge: Ridge, spread: NDArray[Any]) -> None:
+        self._codec, self._ridge, self._spread = codec, ridge, spread
 
     @classmethod
     def fit(cls, codec: SeriesCodec, train: Sequence[Example]) -> "StatisticsRegression":
         """Fit on the training part."""
-        X, y = _with_constant(codec.features(train)), np.array([example.target for example in train])
-        penalty = RIDGE * np.eye(X.shape[1])
-        penalty[-1, -1] = 0
-        inverse = np.linalg.pinv(X.T @ X + penalty)
-        weights = inverse @ X.T @ y
-        leverage = np.einsum("nd,de,ne->n", X, inverse, X)
-        errors = (y - X @ weights) / np.maximum(1 - leverage, 1e-3)
-        return cls(codec, weights, np.quantile(errors, (QUANTILES[0], QUANTILES[-1])))
+        return cls(codec, *_with_spread(codec.features(train), train))
 
     @override
     def predict(self, examples: Sequence[Example]) -> list[Any]:
-        median = _with_constant(self._codec.features(examples)) @ self._weights
-        return list(median[:, None] + _interval(self._errors))
+        return list(self._ridge.predict(self._codec.features(examples)) + _interval(self._spread))
 
     @override
     def tensors(self) -> dict[str, torch.Tensor]:
-        return {f"{LINEAR}/0": torch.from_numpy(self._weights), f"{LINEAR}/1": torch.from_numpy(self._errors)}
+        return {f"{LINEAR}/{i}": torch.from_numpy(array) for i, array in enumerate((*self._ridge, self._spread))}
 
     @classmethod
     def load(cls, codec: SeriesCodec, tensors: Mapping[str, torch.Tensor]) -> "StatisticsRegression":
@@ -173,10 +164,17 @@ class StatisticsRegression(Baseline):
         Raises:
             ValueError: for tensors that do not fit the codec.
         """
-        weights, errors = (tensors[f"{LINEAR}/{i}"].numpy() for i in (0, 1))
-        if errors.shape != (2,) or weights.shape != (codec.feature_count + 1,):
-            raise ValueError(f"{LINEAR} of shape {weights.shape}")
-        return cls(codec, weights, errors)
+        weights, intercept, spread = (tensors[f"{LINEAR}/{i}"].numpy() for i in range(3))
+        if (weights.shape, intercept.shape, spread.shape) != ((1, codec.feature_count), (1,), (2,)):
+            raise ValueError(f"{LINEAR} of another size than the codec has")
+        return cls(codec, Ridge(weights, intercept), spread)
+
+
+def _with_spread(F: NDArray[np.float64], examples: Sequence[Example]) -> tuple[Ridge, NDArray[np.float64]]:
+    """Fit a ridge regression of the numbers of series to features, (N, D); also return the quantiles of its errors."""
+    Y = np.array([[example.target] for example in examples])
+    ridge, left_out = Ridge.fit(F, Y)
+    return ridge, np.quantile(Y - left_out, (QUANTILES[0], QUANTILES[-1]))
 
 
 class MiniRocketRidge(Baseline):
@@ -204,15 +202,13 @@ class MiniRocketRidge(Baseline):
         steps = min(max(longest, minirocket.MIN_STEPS), MAX_ROCKET_STEPS)
         X = _stretched(codec, train, steps)
         kernels = minirocket.fit_kernels(X, seed)
-        F, y = minirocket.features(kernels, X), [example.target for example in train]
+        F = minirocket.features(kernels, X)
         if not codec.labels:
-            Y = np.array(y)[:, None]
-            ridge, left_out = Ridge.fit(F, Y)
-            return cls(codec, kernels, steps, ridge, np.quantile(Y - left_out, (QUANTILES[0], QUANTILES[-1])))
-        numbers = np.array([codec.label[label] for label in y])
+            return cls(codec, kernels, steps, *_with_spread(F, train))
+        numbers = np.array([codec.label[example.target] for example in train])
         ridge, left_out = Ridge.fit(F, np.eye(len(codec.labels))[numbers])
         right = (left_out.argmax(1) == numbers).sum()
-        return cls(codec, kernels, steps, ridge, np.array([(right + 1) / (len(y) + 2)]))
+        return cls(codec, kernels, steps, ridge, np.array([(right + 1) / (len(numbers) + 2)]))
 
     @override
     def predict(self, examples: Sequence[Example]) -> list[Any]:
@@ -254,10 +250,6 @@ def _stretched(codec: SeriesCodec, examples: Sequence[Example], steps: int) -> N
         x = codec.steps(example)[:, :C]
         X[i] = [np.interp(at, np.linspace(0, 1, len(x)), channel) for channel in x.T]
     return X
-
-
-def _with_constant(X: NDArray[Any]) -> NDArray[np.float64]:
-    return np.column_stack((X, np.ones(len(X))))
 
 
 def fit_baselines(codec: SeriesCodec, train: Sequence[Example], options: Any, seed: int) -> list[Baseline]:

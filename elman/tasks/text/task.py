@@ -115,7 +115,6 @@ class TextTask(Task):
     def score_run(self, run: Run, model: nn.Module, data: PreparedData, console: Console) -> Scores:
         corpus: Corpus
         corpus, kind = data.details
-        model.load_state_dict(run.load_tensors("model"))
         with console.status("fitting the n-gram baseline"):
             vocabulary = corpus.tokenizer.get_vocab_size()
             parts = (corpus.train, corpus.validation.ids)
