@@ -180,6 +180,8 @@ class Ridge(NamedTuple):
         """Fit to features (N, D) and targets (N, K); also return each target as predicted without its own row."""
         from sklearn.linear_model import RidgeCV
 
+        if len(X) == 1:
+            return cls(np.zeros((Y.shape[1], X.shape[1])), Y[0]), Y
         mean, std = X.mean(0), X.std(0)
         std[std == 0] = 1.0
         regression = RidgeCV(ALPHAS, scoring="neg_mean_squared_error", store_cv_results=True).fit((X - mean) / std, Y)

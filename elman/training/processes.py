@@ -229,7 +229,7 @@ def summed(x: Tensor) -> Tensor:
     Args:
         x: of the same shape on every process.
     """
-    x = x * 0 if _is_left_out else x
+    x = x * 0 if _is_left_out else x  # not new zeros: the backward pass is one that all processes must run
     if _place.world_size == 1:
         return x
     total: Tensor = _Total.apply(x)  # type: ignore[no-untyped-call]

@@ -256,7 +256,7 @@ def _trainer(
     arguments: dict[str, Any] = {"enable_model_summary": False} | dict(lightning.trainer)
     plugins: list[Any] = [checkpoint_io]
     if place().world_size > 1:
-        # The buffers of no model change. The processes have been started, and have found each other, before.
+        # Buffers that change do so alike on all processes, which have been started, and have found each other, before.
         strategy = _sharding() if options.strategy == "fsdp" else DDPStrategy(broadcast_buffers=False)
         arguments |= {"strategy": strategy, "num_nodes": place().nodes}
         plugins.append(TorchElasticEnvironment())

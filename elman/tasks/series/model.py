@@ -59,6 +59,7 @@ class StepNorm(nn.Module):
         mean = sums[1:] / count.clamp(min=1)
         centred = x - mean[:, None]
         variance = summed((centred.square() * is_step).sum((0, 2))) / count.clamp(min=1)
+        variance = variance + (1 - count.clamp(max=1))  # without a series, values keep their size
         with torch.no_grad():
             assert norm.running_mean is not None
             assert norm.running_var is not None
