@@ -285,11 +285,14 @@ def test_statistics_of_a_batch_are_those_of_all_processes(strategy: Any, tmp_pat
     from elman.tasks import series
 
     random = np.random.default_rng(0)
-    data = [random.normal(size=(int(random.integers(3, 30)), 2)) for _ in range(25)], [*"abcde"] * 5
+    data = (
+        [random.normal(size=(int(random.integers(3, 30)), 2)) for _ in range(36)],
+        [*"abcdef"] * 6,
+    )  # 64 in an epoch, of 3 in a batch
     common: dict[str, Any] = {"hidden": 4, "filters": 4, "dropout": 0.0, "epochs": 2, "logger": False}
     expected = series.fit(data, tmp_path / "whole", batch=3, accelerator="cpu", **common)
-    found = series.fit(data, tmp_path / "run", batch=1, devices=3, accelerator="cpu", strategy=strategy, **common)
-    assert_same(found.run.path, expected.run.path)
+    trained = series.fit(data, tmp_path / "run", batch=1, devices=3, accelerator="cpu", strategy=strategy, **common)
+    assert_same(trained.run.path, expected.run.path)
     with pytest.raises(Failure, match=r"the loss is nan at step .* with lr 1e"):  # diagnosed by one process alone
         series.fit(data, tmp_path / "nan", batch=2, devices=2, accelerator="cpu", lr=1e37, optimizer="sgd", **common)
 

@@ -1,4 +1,6 @@
-"""Logistic regression and feed-forward networks, as lists of layers (W, b) with W: (D, H), b: (H,); ridge regression.
+"""Logistic regression, feed-forward networks and ridge regression.
+
+The first two are lists of layers (W, b) with W: (D, H) and b: (H,).
 
 >>> X, y = np.array([[0.0], [1.0], [0.1], [0.9]]), np.array([0, 1, 0, 1])
 >>> probabilities(logistic(X, y, C=1e6), X).argmax(1)

@@ -20,7 +20,15 @@ from elman.training.agreement import Agreement
 from elman.training.devices import to_device
 from elman.training.diverged import Diverged, diverged
 from elman.training.options import MAX_SKIPPED, OPTIMIZERS, TrainingOptions
-from elman.training.processes import divided_rows, exchanged, gathered, joined_rows, left_out, of_process, place
+from elman.training.processes import (
+    divided_rows,
+    exchanged,
+    gathered,
+    joined_rows,
+    of_process,
+    place,
+    without_examples,
+)
 from elman.training.sharding import are_finite, is_sharded, sharded_loss, whole_norm
 from elman.training.trainable import Batches, Trainable
 
@@ -149,7 +157,7 @@ class TaskModule(LightningModule):
     def training_step(self, batch: Any) -> Tensor:
         values, is_used = (batch.batch, False) if isinstance(batch, Unused) else (batch, True)
         self._step_inputs = (values, self._carried, self._get_rng_states())
-        with nullcontext() if is_used else left_out():
+        with nullcontext() if is_used else without_examples():
             loss, count, state = self._loss(values, self._carried)
         mean, count = self._mean(loss, count) if is_used else self._mean(loss * 0, 0)
         if self._bad_loss:

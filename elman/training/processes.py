@@ -5,7 +5,7 @@ import json
 import os
 import re
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from datetime import timedelta
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
@@ -38,12 +38,14 @@ class Place(NamedTuple):
         world_size: number of processes.
         local_rank: index of the process among those of its machine.
         local_world_size: number of processes on its machine.
+        has_examples: False while it has none of a batch: it adds zero to sums, and others wait for it.
     """
 
     rank: int = 0
     world_size: int = 1
     local_rank: int = 0
     local_world_size: int = 1
+    has_examples: bool = True
 
     @property
     def nodes(self) -> int:
@@ -64,7 +66,6 @@ class Place(NamedTuple):
 ALONE = Place()
 _place = ALONE
 _announce: Callable[[Path], Any] = str  # does nothing
-_is_left_out = False
 
 
 def place() -> Place:
@@ -87,7 +88,8 @@ def place_from_environment() -> Place | None:
         return None
     values = {"LOCAL_RANK": "0", "LOCAL_WORLD_SIZE": "1"} | dict(os.environ)
     texts = [values[name] for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE")]
-    joining = Place(*(int(text) for text in texts if text.isdecimal()))
+    rank, world_size, local_rank, local_world_size = (int(text) if text.isdecimal() else 0 for text in texts)
+    joining = Place(rank, world_size, local_rank, local_world_size)
     if not all(map(str.isdecimal, texts)) or joining.rank >= joining.world_size or joining.local_world_size < 1:
         raise BadInput(
             "environment: expected RANK, WORLD_SIZE, LOCAL_RANK and LOCAL_WORLD_SIZE as torchrun sets them, got "
@@ -207,7 +209,7 @@ def exchanged(numbers: Sequence[float]) -> list[list[float]]:
     return [row.tolist() for row in rows]
 
 
-class _Total(torch.autograd.Function):
+class _AllReduce(torch.autograd.Function):
     """The sum of a tensor over all processes; its gradient is the sum of theirs."""
 
     @staticmethod
@@ -218,49 +220,45 @@ class _Total(torch.autograd.Function):
 
     @staticmethod
     def backward(_: Any, gradient: Tensor) -> Tensor:
-        total = gradient.clone()
-        distributed.all_reduce(total)
-        return total
+        return _AllReduce.forward(_, gradient)
 
 
-def summed(x: Tensor) -> Tensor:
+def all_reduced(x: Tensor) -> Tensor:
     """Return the sum of a tensor over all processes, which must all call this, and all compute its gradient.
 
     Args:
         x: of the same shape on every process.
     """
-    x = x * 0 if _is_left_out else x  # not new zeros: the backward pass is one that all processes must run
+    x = x if _place.has_examples else x * 0  # not new zeros: the backward pass is one that all processes must run
     if _place.world_size == 1:
         return x
-    total: Tensor = _Total.apply(x)  # type: ignore[no-untyped-call]
+    total: Tensor = _AllReduce.apply(x)  # type: ignore[no-untyped-call]
     return total
 
 
-def is_sum() -> bool:
-    """Return whether `summed` returns what it gets, since this process has all examples of a batch."""
-    return _place.world_size == 1 and not _is_left_out
+def has_whole_batch() -> bool:
+    """Return whether `all_reduced` returns what it gets, since this process has all examples of a batch."""
+    return _place.world_size == 1 and _place.has_examples
 
 
 @contextmanager
-def left_out() -> Iterator[None]:
-    """In the context, this process has no example of the batch: it adds zero to `summed`, and waits for the others."""
-    global _is_left_out
-    before, _is_left_out = _is_left_out, True
-    try:
-        yield
-    finally:
-        _is_left_out = before
-
-
-@contextmanager
-def alone() -> Iterator[None]:
-    """In the context, this process computes alone, while the others wait."""
+def _at(other: Place) -> Iterator[None]:
     global _place
-    before, _place = _place, ALONE
+    before, _place = _place, other
     try:
         yield
     finally:
         _place = before
+
+
+def without_examples() -> AbstractContextManager[None]:
+    """Return a context in which this process has no example of the batch."""
+    return _at(_place._replace(has_examples=False))
+
+
+def alone() -> AbstractContextManager[None]:
+    """Return a context in which this process computes alone, while the others wait."""
+    return _at(ALONE)
 
 
 def check_same(what: str, values: Any) -> None:

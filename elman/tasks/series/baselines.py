@@ -25,7 +25,7 @@ MAX_LEFT_OUT = 100  # templates that are predicted from the others, to know how 
 MAX_ROCKET_STEPS = 1024
 ROCKET = "minirocket"
 LOGISTIC = "logistic regression on statistics"
-LINEAR = "ridge regression on statistics"
+RIDGE = "ridge regression on statistics"
 
 
 class NearestSeries(Baseline):
@@ -139,7 +139,7 @@ class StatisticsRegression(Baseline):
         spread: as for `NearestSeries`, over the training series that are left out.
     """
 
-    title = LINEAR
+    title = RIDGE
 
     def __init__(self, codec: SeriesCodec, ridge: Ridge, spread: NDArray[Any]) -> None:
         self._codec, self._ridge, self._spread = codec, ridge, spread
@@ -147,7 +147,7 @@ class StatisticsRegression(Baseline):
     @classmethod
     def fit(cls, codec: SeriesCodec, train: Sequence[Example]) -> "StatisticsRegression":
         """Fit on the training part."""
-        return cls(codec, *_with_spread(codec.features(train), train))
+        return cls(codec, *_fit_ridge(codec.features(train), train))
 
     @override
     def predict(self, examples: Sequence[Example]) -> list[Any]:
@@ -155,7 +155,7 @@ class StatisticsRegression(Baseline):
 
     @override
     def tensors(self) -> dict[str, torch.Tensor]:
-        return {f"{LINEAR}/{i}": torch.from_numpy(array) for i, array in enumerate((*self._ridge, self._spread))}
+        return {f"{RIDGE}/{i}": torch.from_numpy(array) for i, array in enumerate((*self._ridge, self._spread))}
 
     @classmethod
     def load(cls, codec: SeriesCodec, tensors: Mapping[str, torch.Tensor]) -> "StatisticsRegression":
@@ -164,13 +164,13 @@ class StatisticsRegression(Baseline):
         Raises:
             ValueError: for tensors that do not fit the codec.
         """
-        weights, intercept, spread = (tensors[f"{LINEAR}/{i}"].numpy() for i in range(3))
+        weights, intercept, spread = (tensors[f"{RIDGE}/{i}"].numpy() for i in range(3))
         if (weights.shape, intercept.shape, spread.shape) != ((1, codec.feature_count), (1,), (2,)):
-            raise ValueError(f"{LINEAR} of another size than the codec has")
+            raise ValueError(f"{RIDGE} of another size than the codec has")
         return cls(codec, Ridge(weights, intercept), spread)
 
 
-def _with_spread(F: NDArray[np.float64], examples: Sequence[Example]) -> tuple[Ridge, NDArray[np.float64]]:
+def _fit_ridge(F: NDArray[np.float64], examples: Sequence[Example]) -> tuple[Ridge, NDArray[np.float64]]:
     """Fit a ridge regression of the numbers of series to features, (N, D); also return the quantiles of its errors."""
     Y = np.array([[example.target] for example in examples])
     ridge, left_out = Ridge.fit(F, Y)
@@ -204,7 +204,7 @@ class MiniRocketRidge(Baseline):
         kernels = minirocket.fit_kernels(X, seed)
         F = minirocket.features(kernels, X)
         if not codec.labels:
-            return cls(codec, kernels, steps, *_with_spread(F, train))
+            return cls(codec, kernels, steps, *_fit_ridge(F, train))
         numbers = np.array([codec.label[example.target] for example in train])
         ridge, left_out = Ridge.fit(F, np.eye(len(codec.labels))[numbers])
         right = (left_out.argmax(1) == numbers).sum()

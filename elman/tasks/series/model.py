@@ -9,7 +9,7 @@ from torch.nn.functional import avg_pool1d, cross_entropy, dropout, pad
 
 from elman.decoding.quantiles import ordered_quantiles, pinball_loss
 from elman.tasks.recurrent_layers import stack, title
-from elman.training.processes import is_sum, left_out, summed
+from elman.training.processes import all_reduced, has_whole_batch, without_examples
 
 QUANTILES = (0.1, 0.5, 0.9)
 FOLDS = 10  # of the series for training; each member of an ensemble is trained on all but one
@@ -49,16 +49,16 @@ class StepNorm(nn.Module):
     def forward(self, x: Tensor, is_step: Tensor | None = None) -> Tensor:
         """Normalize x (B, F, T), whose valid steps are those of the mask (B, 1, T); without a mask, all are."""
         norm = self.norm
-        if is_step is None and (not is_sum() or x.shape[0] * x.shape[2] == 1):  # one step is refused by torch
+        if is_step is None and (not has_whole_batch() or x.shape[0] * x.shape[2] == 1):  # one step is refused by torch
             is_step = torch.ones_like(x[:, :1])
         if not self.training or is_step is None:
             normalized: Tensor = norm(x)
             return normalized
-        sums = summed(torch.cat((is_step.sum()[None], (x * is_step).sum((0, 2)))))
+        sums = all_reduced(torch.cat((is_step.sum()[None], (x * is_step).sum((0, 2)))))
         count = sums[0]  # in a batch, a member of an ensemble may have no series
         mean = sums[1:] / count.clamp(min=1)
         centred = x - mean[:, None]
-        variance = summed((centred.square() * is_step).sum((0, 2))) / count.clamp(min=1)
+        variance = all_reduced((centred.square() * is_step).sum((0, 2))) / count.clamp(min=1)
         variance = variance + (1 - count.clamp(max=1))  # without a series, values keep their size
         with torch.no_grad():
             assert norm.running_mean is not None
@@ -221,13 +221,13 @@ class SeriesNetwork(nn.Module):
         if folds is not None:
             rows = ((folds != i) if self.training else (folds == i)).nonzero()[:, 0]
             if not len(rows):  # its gradient is zero, not missing, which other processes wait for
-                with left_out():
-                    return self._loss_of_all(i, steps, lengths, targets) * 0, 0
+                with without_examples():
+                    return self._loss_of_series(i, steps, lengths, targets) * 0, 0
             longest = int(lengths[rows].max())
             steps, lengths, targets = steps[:longest, rows], lengths[rows], targets[rows]
-        return self._loss_of_all(i, steps, lengths, targets), len(targets)
+        return self._loss_of_series(i, steps, lengths, targets), len(targets)
 
-    def _loss_of_all(self, i: int, steps: Tensor, lengths: Tensor, targets: Tensor) -> Tensor:
+    def _loss_of_series(self, i: int, steps: Tensor, lengths: Tensor, targets: Tensor) -> Tensor:
         outputs = self.members[i](self._augmented(steps, lengths) if self.training else steps, lengths)
         outputs = outputs if self.labels else ordered_quantiles(outputs)
         return self._loss(outputs, targets, self.smoothing if self.training else 0.0)
