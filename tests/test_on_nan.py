@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from elman import tasks
 from elman.tasks.run import TrainingPlan
+from elman.tasks.series.model import StepNorm
 from elman.training.callbacks import CheckpointCallback
 from elman.training.checkpoints import progress
 from elman.training.options import MAX_SKIPPED
@@ -49,7 +50,7 @@ def spoil(patch: pytest.MonkeyPatch, bad: Callable[[int], bool], how: Spoil, see
     def end(self: CheckpointCallback, trainer: Any, module: Any, *rest: Any) -> None:
         if seen is not None:
             states = trainer.optimizers[0].state.values()
-            tensors = [*module.model.parameters(), *(tensor for state in states for tensor in state.values())]
+            tensors = [*module.model.state_dict().values(), *(tensor for state in states for tensor in state.values())]
             seen.append([tensor.detach().clone() for tensor in tensors])
         on_end(self, trainer, module, *rest)
 
@@ -98,6 +99,23 @@ def test_a_skipped_step_changes_nothing(
     assert rows[20] != ""
     assert "nan" not in (run / "metrics.csv").read_text()
     assert "loss nan" not in said.err
+
+
+def test_a_skipped_step_changes_no_statistics(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of batch normalization, whose running means of a series with infinity would be so for good."""
+    data, options = DATA["series"]
+    seen = list[list[Tensor]]()
+    spoil(monkeypatch, (2, 5).__contains__, SPOILS["nan"], seen)
+    normalize = StepNorm.forward
+
+    def infinite(self: StepNorm, x: Tensor, *mask: Any) -> Tensor:
+        return normalize(self, x + (torch.inf if self.training and len(seen) in {1, 4} else 0), *mask)
+
+    monkeypatch.setattr(StepNorm, "forward", infinite)
+    tasks.series.fit(data, tmp_path / "run", epochs=1, hidden=4, accelerator="cpu", on_nan="skip", **options)
+    unchanged = [step for step in range(2, len(seen) + 1) if same(seen[step - 1], seen[step - 2])]
+    assert unchanged == [2, 5]
+    assert all(tensor.isfinite().all() for tensor in seen[-1])
 
 
 @pytest.mark.slow

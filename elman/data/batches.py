@@ -28,6 +28,7 @@ class ByLength:
         batch: batch size; the last batch of an epoch may be smaller.
         collate: builds a batch from the indices of its examples and the epoch, from 0.
         seed: random seed for the order; None always sorts by length, for validation.
+        passes: how often an epoch has each example; each pass is shuffled for itself, so that copies are far apart.
 
     >>> batches = ByLength([5, 1, 4, 2], 2, lambda numbers, epoch: numbers, seed=None)
     >>> list(batches)
@@ -40,8 +41,10 @@ class ByLength:
         batch: int,
         collate: Callable[[list[int], int], Any],
         seed: int | None,
+        passes: int = 1,
     ) -> None:
         self._lengths, self._batch, self._collate, self._seed = np.asarray(lengths), batch, collate, seed
+        self._passes = passes
         self._epoch, self._order = -1, list[NDArray[np.int64]]()
         self._rank, self._world_size = 0, 1
 
@@ -63,7 +66,7 @@ class ByLength:
         return part
 
     def __len__(self) -> int:
-        return -(-len(self._lengths) // self._batch)
+        return -(-len(self._lengths) * self._passes // self._batch)
 
     def __getitem__(self, index: int) -> Any:
         epoch, position = divmod(index, len(self))
@@ -81,10 +84,13 @@ class ByLength:
         if self._seed is None:
             return self._cut(np.argsort(self._lengths, kind="stable"))
         rng = np.random.default_rng((self._seed, epoch))
-        shuffled = rng.permutation(len(self._lengths))
         pool = self._batch * POOL_BATCHES
-        pools = [shuffled[begin : begin + pool] for begin in range(0, len(shuffled), pool)]
-        batches = [b for part in pools for b in self._cut(part[np.argsort(self._lengths[part], kind="stable")])]
+        order = list[NDArray[np.int64]]()
+        for _ in range(self._passes):
+            shuffled = rng.permutation(len(self._lengths))
+            pools = [shuffled[begin : begin + pool] for begin in range(0, len(shuffled), pool)]
+            order += [part[np.argsort(self._lengths[part], kind="stable")] for part in pools]
+        batches = self._cut(np.concatenate(order))
         return [batches[i] for i in rng.permutation(len(batches))]
 
     def _cut(self, numbers: NDArray[np.int64]) -> list[NDArray[np.int64]]:

@@ -128,6 +128,7 @@ class TaskModule(LightningModule):
         self.skipped = 0
         self._skipped_in_a_row = 0
         self._bad_loss: str | None = None  # the loss of this step, if it is not finite
+        self._statistics = list[Tensor]()  # buffers before this step, such as running means, if it may be skipped
         self._loss, self._validation_loss = task.loss, self._validated.loss
         self._carried: Any = None
         self._step_inputs: tuple[Any, Any, RngStates] | None = None  # batch, state and RNG states of this step
@@ -157,6 +158,8 @@ class TaskModule(LightningModule):
     def training_step(self, batch: Any) -> Tensor:
         values, is_used = (batch.batch, False) if isinstance(batch, Unused) else (batch, True)
         self._step_inputs = (values, self._carried, self._get_rng_states())
+        if self.skips_bad_steps:
+            self._statistics = [buffer.clone() for buffer in self.model.buffers()]
         with nullcontext() if is_used else without_examples():
             loss, count, state = self._loss(values, self._carried)
         mean, count = self._mean(loss, count) if is_used else self._mean(loss * 0, 0)
@@ -216,6 +219,8 @@ class TaskModule(LightningModule):
             raise self._diverged(what)
         if self._skipped_in_a_row >= MAX_SKIPPED:
             raise self._diverged(f"{MAX_SKIPPED} steps in a row were skipped: {what}")
+        for buffer, before in zip(self.model.buffers(), self._statistics, strict=True):
+            buffer.copy_(before)
 
     def _diverged(self, what: str, rank: int = 0) -> Diverged:
         """Return the exception to raise; with several processes, that of the process whose part shall be diagnosed."""

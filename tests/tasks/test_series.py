@@ -12,12 +12,14 @@ import polars as pl
 import pytest
 import torch
 
+from elman.baselines.linear import Ridge
 from elman.cli import run
+from elman.data.batches import ByLength
 from elman.data.examples import Example
 from elman.tasks import load, series
 from elman.tasks.series.codec import SeriesCodec
 from elman.tasks.series.data import read as read_series
-from elman.tasks.series.model import SeriesNetwork, warped
+from elman.tasks.series.model import SeriesBatch, SeriesNetwork, StepNorm, warped
 from elman.tasks.series.options import SeriesOptions
 from tests.small import Command, files
 from tests.test_bad_input import refused
@@ -231,6 +233,48 @@ def test_normalization_sees_valid_steps_alone() -> None:
         torch.testing.assert_close(a, b)
 
 
+@pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16])
+def test_normalization_is_that_of_torch(dtype: torch.dtype) -> None:
+    """Of the valid steps as one long batch; of bfloat16, sums are those of float32."""
+    T, B, F = 300, 4, 3
+    is_step = (torch.arange(T) < torch.tensor([T, 1, 77, 200])[:, None]).unsqueeze(1)
+    results = list[list[torch.Tensor]]()
+    for module in (StepNorm(F), torch.nn.BatchNorm1d(F)):
+        module = module.to(torch.promote_types(dtype, torch.float32))
+        x = torch.randn(B, F, T, generator=torch.Generator().manual_seed(0)).add(3).to(dtype).requires_grad_()
+        y = (module(x, is_step) if isinstance(module, StepNorm) else module(x.mT[is_step[:, 0]])).to(dtype)
+        steps = y.mT[is_step[:, 0]] if y.dim() == 3 else y
+        (steps.sin() ** 2).sum().backward()
+        assert x.grad is not None
+        results.append([steps, x.grad, *(part.double() for part in module.state_dict().values())])
+    for found, expected in zip(*results, strict=True):
+        tolerance = 1e-7 if dtype == torch.float64 else 2e-2
+        torch.testing.assert_close(found, expected, rtol=tolerance, atol=tolerance)
+
+
+def test_the_loss_of_an_ensemble_adds_up_over_parts_of_a_batch() -> None:
+    """In training, where each member leaves out its own fold; a part may have none of its series."""
+    torch.manual_seed(0)
+    model = SeriesNetwork(2, 2, 3, "gru", 4, members=2).train()
+    x, lengths, targets = torch.randn(9, 6, 2), torch.tensor([9, 4, 6, 9, 2, 7]), torch.tensor([0, 1, 2, 0, 1, 2])
+    folds = torch.tensor([0, 0, 1, 1, 5, 1])
+    whole = model.loss(SeriesBatch(x, lengths, targets, folds))
+    halves = [[0, 1], [2, 3, 4, 5]]
+    parts = [model.loss(SeriesBatch(x[:, rows], lengths[rows], targets[rows], folds[rows])) for rows in halves]
+    torch.testing.assert_close(sum(loss for loss, *_ in parts), whole[0])
+    assert sum(count for _, count, _ in parts) == whole[1] == 6
+
+
+def test_copies_of_a_series_are_in_other_batches() -> None:
+    """Of few series, an epoch has each several times, though batches are sorted by length."""
+    lengths = np.random.default_rng(0).integers(3, 30, 36)
+    batches = ByLength(lengths, 16, lambda numbers, epoch: numbers, seed=1, passes=9)
+    for epoch in (0, 1):
+        found = [batches[epoch * len(batches) + i] for i in range(len(batches))]
+        assert np.bincount(np.concatenate(found)).tolist() == [9] * 36
+        assert sum(map(len, map(set, found))) > 0.95 * 36 * 9
+
+
 def test_warped_series() -> None:
     """They keep their lengths and their order, and lie within the series."""
     torch.manual_seed(0)
@@ -328,6 +372,30 @@ def test_in_python(tmp_path: Path) -> None:
     numbers = series.fit((x[..., 0], y.astype(float)), tmp_path / "b", **TINY)
     assert numbers.predict([[1.0, None, 2.0], [1.0]])[1].keys() == {"input", "value", "low", "high"}
     shutil.rmtree(tmp_path / "b")
+
+
+def test_ridge_regression_predicts_each_row_from_the_others() -> None:
+    random = np.random.default_rng(0)
+    X = random.normal(size=(12, 4)) * [1, 5, 0, 0.1] + 3
+    Y = X[:, :2] @ random.normal(size=(2, 2)) + random.normal(size=(12, 2)) + 100
+    ridge, left_out = Ridge.fit(X, Y)
+    mean, std = X.mean(0), np.where(X.std(0) > 0, X.std(0), 1)
+    X = (X - mean) / std
+    with_all = np.linalg.lstsq(X - X.mean(0), ridge.predict(X * std + mean) - Y.mean(0), rcond=None)[0]
+    errors = []
+    for alpha in np.logspace(-3, 3, 10):
+        rows = []
+        for i in range(12):
+            A, y = np.delete(X, i, 0), np.delete(Y, i, 0)
+            A1 = np.c_[A, np.ones(11)]  # the intercept is not shrunk
+            w = np.linalg.solve(A1.T @ A1 + alpha * np.diag([1, 1, 1, 1, 0]), A1.T @ y)
+            rows.append(np.append(X[i], 1) @ w)
+        errors.append((np.square(rows - Y).mean(), np.array(rows), alpha))
+    _, expected, alpha = min(errors, key=lambda row: row[0])
+    np.testing.assert_allclose(left_out, expected, rtol=1e-6)
+    weights = np.linalg.solve(X.T @ X + alpha * np.eye(4), X.T @ (Y - Y.mean(0)))
+    np.testing.assert_allclose(with_all, weights, rtol=1e-6, atol=1e-9)
+    assert Ridge.fit(X[:1], Y[:1])[0].predict(X).tolist() == [Y[0].tolist()] * 12
 
 
 def test_mini_rocket_is_loaded_with_the_run(tmp_path: Path) -> None:

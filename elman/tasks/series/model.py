@@ -54,6 +54,7 @@ class StepNorm(nn.Module):
         if not self.training or is_step is None:
             normalized: Tensor = norm(x)
             return normalized
+        dtype, x = x.dtype, x.to(torch.promote_types(x.dtype, torch.float32))  # bfloat16 counts to 256
         sums = all_reduced(torch.cat((is_step.sum()[None], (x * is_step).sum((0, 2)))))
         count = sums[0]  # in a batch, a member of an ensemble may have no series
         mean = sums[1:] / count.clamp(min=1)
@@ -71,7 +72,7 @@ class StepNorm(nn.Module):
             norm.num_batches_tracked += is_counted.to(norm.num_batches_tracked.dtype)
         scale = norm.weight * (variance + norm.eps).rsqrt()
         scaled: Tensor = centred * scale[:, None] + norm.bias[:, None]
-        return scaled
+        return scaled.to(dtype)
 
 
 class SeriesMember(nn.Module):

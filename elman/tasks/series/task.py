@@ -163,11 +163,10 @@ class SeriesTask(SupervisedTask):
         N, period = len(encoded), codec.folds if seed is None else FOLDS
 
         def collate(numbers: list[int], epoch: int) -> SeriesBatch:
-            rows = [i % N for i in numbers]
-            return codec.collate([encoded[i] for i in rows])._replace(folds=torch.tensor(rows) % period)
+            return codec.collate([encoded[i] for i in numbers])._replace(folds=torch.tensor(numbers) % period)
 
         passes = 1 if seed is None else -(-MIN_STEPS * batch // N)  # in an epoch, so that validations take less time
-        return ByLength(np.tile(lengths, passes), batch, collate, seed)
+        return ByLength(lengths, batch, collate, seed, passes)
 
     @override
     def loss_of(self, run: Run) -> str:
