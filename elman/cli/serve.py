@@ -7,11 +7,11 @@ from pydantic import Field
 
 from elman import options as shared
 from elman.options import Whole, declared, under, with_parameters
-from elman.serve.options import ServeOptions
+from elman.serve.options import OVERRIDES, ServeOptions
 from elman.tasks.overrides import readings
 
 
-@with_parameters([*(under("Limits", option) for option in declared(ServeOptions)), *readings()])
+@with_parameters([*(under("Limits", option) for option in declared(ServeOptions)), *readings(OVERRIDES)])
 def serve(
     run: shared.RunFolder,
     host: Annotated[

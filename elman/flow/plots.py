@@ -12,6 +12,7 @@ from elman.extras import needs
 from elman.flow.credit import Credit
 from elman.flow.jacobians import HORIZON_SHARE, Jacobians
 from elman.io.files import PICTURES, check_place, read_bytes, save_picture
+from elman.io.metrics_csv import MAX_BYTES
 
 if TYPE_CHECKING:
     from elman.flow.recording import Recording
@@ -182,7 +183,7 @@ def history(table: str | Path, path: str | Path) -> None:
 
     numbers = {"step": pl.Float64, "steps": pl.Float64, "horizon": pl.Float64}
     try:
-        texts = pl.read_csv(read_bytes(Path(table)), infer_schema=False)
+        texts = pl.read_csv(read_bytes(Path(table), MAX_BYTES), infer_schema=False)
         rows = texts.select(pl.col("name"), *(pl.col(name).cast(kind) for name, kind in numbers.items()))
     except pl.exceptions.PolarsError as error:
         raise BadInput(f"{table}: expected the table of a gradient flow: {str(error).splitlines()[0]}") from None

@@ -6,6 +6,7 @@ import polars as pl
 
 from elman.errors import BadInput
 from elman.io.files import read_bytes, write_figure
+from elman.io.metrics_csv import MAX_BYTES
 
 MAX_MARKERS = 60  # with more validations, the curve has no markers
 MAX_LOSS = 1e300
@@ -27,7 +28,7 @@ def draw(metrics: Path, picture: Path, ylabel: str, baseline: tuple[str, float] 
     from matplotlib.figure import Figure
 
     try:
-        texts = pl.read_csv(read_bytes(metrics), infer_schema=False)
+        texts = pl.read_csv(read_bytes(metrics, MAX_BYTES), infer_schema=False)
         rows = texts.select(pl.col("epoch", "train_loss", "val_loss").cast(pl.Float64))
     except pl.exceptions.PolarsError as error:
         raise BadInput(f"{metrics}: expected a table of numbers: {str(error).splitlines()[0]}") from None

@@ -19,14 +19,14 @@ from elman.options import checked
 from elman.report import as_json
 from elman.serve import bodies
 from elman.serve.bodies import openapi_body, read_body
-from elman.serve.options import ServeOptions
+from elman.serve.options import OVERRIDES, ServeOptions
 from elman.serve.refused import Refused, line
 from elman.serve.request_limits import RequestLimits, Requests
 from elman.serve.service import Service
 from elman.serve.uploads import Uploads, private_folder
 from elman.serve.worker import GenerationStream, Rows
 from elman.tasks.api import load
-from elman.tasks.overrides import DECODING_NAMES, NAMES, reading
+from elman.tasks.overrides import reading
 from elman.tasks.registry import task_of_run
 from elman.tasks.task import Loaded
 
@@ -50,12 +50,11 @@ _log = logging.getLogger("elman.serve")
 
 def create_app(run: Any, accelerator: str | None, options: dict[str, Any]) -> FastAPI:
     """Make the application of `elman.serve.create_app`."""
-    names = (*NAMES, *DECODING_NAMES)
-    limits = checked(ServeOptions, "create_app", {k: v for k, v in options.items() if k not in names}, names)
+    limits = checked(ServeOptions, "create_app", {k: v for k, v in options.items() if k not in OVERRIDES}, OVERRIDES)
     trained = load(run, accelerator=accelerator)
     task = task_of_run(trained.run)
     loaded = Loaded(trained.run, trained.model, task.options_of(trained.run), trained.codec)
-    return app_of(Service(task, reading(loaded, {k: v for k, v in options.items() if k in names}), limits))
+    return app_of(Service(task, reading(loaded, {k: v for k, v in options.items() if k in OVERRIDES}), limits))
 
 
 def app_of(service: Service) -> FastAPI:

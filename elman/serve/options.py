@@ -5,7 +5,10 @@ from typing import Annotated
 from pydantic import Field
 
 from elman.options import Options, Real, Whole
+from elman.tasks.overrides import DECODING_NAMES, NAMES
 
+# Options of the training that a service can override. A request with an input that cannot be used is refused whole.
+OVERRIDES = tuple(name for name in (*NAMES, *DECODING_NAMES) if name != "skip_bad")
 Seconds = Annotated[Real, Field(gt=0, le=86_400)]
 
 

@@ -212,6 +212,8 @@ def test_no_notes_of_requests(serve: Serve, capsys: pytest.CaptureFixture[str]) 
 def test_options(runs: Runs) -> None:
     run = runs("translate").run.path
     assert create_app(run, beam=1).state.endpoints
+    with pytest.raises(TypeError, match="create_app: skip_bad: expected one of"):  # it would have no effect
+        create_app(run, skip_bad=True)
     with pytest.raises(TypeError, match="create_app: max_btach: expected one of max_batch"):
         create_app(run, max_btach=1)
     with pytest.raises(ValueError, match="create_app: max_batch: expected an integer of at least 1, got 0"):

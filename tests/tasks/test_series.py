@@ -328,6 +328,10 @@ def test_bad_data(elman: Command, trained: Path, file: Path, tmp_path: Path) -> 
     refused(elman(*table, "--series", "id"), "(--label) or of numbers to predict (--target)", "got neither")
     refused(elman(*table, "--series", "id", "--label", "kind"), "series '1': expected one label in 'kind', got a, b")
     refused(elman(*table, "--series", "who", "--label", "kind"), "--series: expected one of the columns id, x, kind")
+    folds = ["train", "series", file, *out, "--hold-out", "folds"]
+    refused(elman(*folds, "--members", 11), "--hold-out folds: expected --members from 2 to 10, got 11")
+    assert elman(*folds[:-2], "--members", 11, "--epochs", 1).code == 0  # a part is held out
+    shutil.rmtree(tmp_path / "run")
     other = ts(tmp_path / "other.ts", *waves(4, channels=1))
     refused(elman("predict", trained, other), "line 5: expected 2 channels as in the training, got 1")
     refused(elman("predict", trained, "none"), "'none', which is no file")

@@ -42,7 +42,7 @@ def resolve(
     options = options.model_copy(update={"channels": series_data.channel_names(data, options)})
     examples = series_data.SeriesExamples(series_data.read(data, options))
     if options.hold_out is None:
-        is_small = len(examples) < MIN_VALIDATION_POOL and options.members > 1 and not options.validation
+        is_small = len(examples) < MIN_VALIDATION_POOL and 1 < options.members <= FOLDS and not options.validation
         options = options.model_copy(update={"hold_out": "folds" if is_small else "part"})
     if options.hold_out == "folds" and options.validation:
         raise BadInput("series: --hold-out folds: expected no --validation, which names a part of its own; pass one")
