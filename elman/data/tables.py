@@ -22,6 +22,7 @@ import polars as pl
 
 from elman.data.examples import is_files
 from elman.data.frames import Frame
+from elman.data.parquet_pages import check_pages
 from elman.data.validation import listed
 from elman.errors import BadInput
 from elman.io.files import STDIN, is_readable_again, opened, read_text, text_lines
@@ -445,7 +446,8 @@ def _memory() -> int:
 
 def _scan_parquet(path: Path) -> pl.LazyFrame:
     try:
-        with opened(path):
+        with opened(path) as file:
+            check_pages(file)
             table = pl.scan_parquet(path.absolute(), glob=False)
             table.collect_schema()
             return table

@@ -23,6 +23,7 @@ from PIL import Image as Pillow
 
 from elman.cli import config
 from elman.data import audio, images, midi, tables
+from elman.data.row_files import RowFiles
 from elman.data.splits import load_split
 from elman.data.word_vectors import read_vectors
 from elman.flow import plots
@@ -119,6 +120,20 @@ def parquet_files(columns: dict[str, Any]) -> list[Seed]:
         pl.DataFrame(columns).write_parquet(data, compression=compression, row_group_size=20)
         seeds.append(Seed(data.getvalue(), ".parquet"))
     return seeds
+
+
+def arrow_files(columns: dict[str, Any]) -> list[Seed]:
+    seeds = []
+    for write in (pl.DataFrame.write_ipc, pl.DataFrame.write_ipc_stream):
+        data = io.BytesIO()
+        write(pl.DataFrame(columns), data)
+        seeds.append(Seed(data.getvalue(), ".arrow"))
+    return seeds
+
+
+def read_stream(path: Path) -> int:
+    rows = RowFiles([path], {"--text": "text", "--label": "label"})
+    return sum(exhausted(block) for group in range(len(rows.groups)) for block in rows.read(group))
 
 
 def read_rows(path: Path) -> int:
@@ -323,6 +338,7 @@ LOADERS: dict[str, Loader] = {
     "table-whole": Loader(read_series, partial(table_files, SERIES)),
     "parquet": Loader(read_rows, partial(parquet_files, ROWS)),
     "parquet-whole": Loader(read_series, partial(parquet_files, SERIES)),
+    "stream": Loader(read_stream, lambda: [*parquet_files(ROWS), *arrow_files(ROWS)]),
     "pixels": Loader(
         lambda path: exhausted(labelled.read([path], skip_bad=False)),
         lambda: [Seed(b"label,p0,p1,p2,p3\na,0,1,2,255\nb,1,0.5,0,3\n", ".csv")],
