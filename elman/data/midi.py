@@ -71,7 +71,7 @@ def read(path: Path, grid: int) -> Notes:
         file = mido.MidiFile(file=io.BytesIO(_without_other_chunks(data)))
     except (OSError, EOFError, ValueError, LookupError, KeySignatureError) as error:
         reason = str(error) or "it is truncated"
-        raise BadInput(f"{path}: expected a MIDI file, got a file that cannot be read as one: {reason}") from None
+        raise BadInput(f"{path}: expected a MIDI file, got a file that cannot be read as one: {reason:.200}") from None
     if file.type == INDEPENDENT:
         raise BadInput(f"{path}: expected MIDI of type 0 or 1, got type {file.type}, whose tracks are separate pieces")
     if file.ticks_per_beat <= 0:

@@ -87,8 +87,7 @@ class RowFiles:
         with needs("stream", "--stream"):
             import pyarrow.ipc
             import pyarrow.parquet
-        damage = (pyarrow.ArrowException, pyarrow.ArrowMemoryError, OSError, ValueError, NotImplementedError)
-        self._damage = damage  # raised for damaged files
+        self._damage = (pyarrow.ArrowException, OSError, ValueError, NotImplementedError)  # raised for damaged files
         self._arrow, self._columns = pyarrow, columns
         self._types = dict[str, tuple[str, str]]()  # type of each column, and the file that has it
         self.files = [file for path in paths for file in self._files_at(path)]

@@ -186,7 +186,7 @@ def history(table: str | Path, path: str | Path) -> None:
         texts = pl.read_csv(read_bytes(Path(table), MAX_BYTES), infer_schema=False)
         rows = texts.select(pl.col("name"), *(pl.col(name).cast(kind) for name, kind in numbers.items()))
     except pl.exceptions.PolarsError as error:
-        raise BadInput(f"{table}: expected the table of a gradient flow: {str(error).splitlines()[0]}") from None
+        raise BadInput(f"{table}: expected the table of a gradient flow: {str(error).splitlines()[0]:.200}") from None
     if not len(rows) or rows.null_count().sum_horizontal().sum():
         raise BadInput(f"{table}: expected rows with a name and numbers, got none or empty cells")
     figure, axes = _make_figure(path, 7.2, 4.2)

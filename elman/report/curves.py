@@ -31,7 +31,7 @@ def draw(metrics: Path, picture: Path, ylabel: str, baseline: tuple[str, float] 
         texts = pl.read_csv(read_bytes(metrics, MAX_BYTES), infer_schema=False)
         rows = texts.select(pl.col("epoch", "train_loss", "val_loss").cast(pl.Float64))
     except pl.exceptions.PolarsError as error:
-        raise BadInput(f"{metrics}: expected a table of numbers: {str(error).splitlines()[0]}") from None
+        raise BadInput(f"{metrics}: expected a table of numbers: {str(error).splitlines()[0]:.200}") from None
     train = rows.drop_nulls("train_loss").select(
         "epoch", "train_loss", smooth=pl.col("train_loss").ewm_mean(half_life=max(rows.height / 100, 1))
     )
