@@ -82,14 +82,12 @@ class Competition(NamedTuple):
 
 def m4_hourly(data: Path) -> Competition:
     """Read M4 Hourly: a row for each series, which ends with empty cells."""
-    train, test = (
-        list(csv.reader((data / f"m4-hourly-{part}.csv").open(newline="")))[1:] for part in ("train", "test")
-    )
 
-    def by_name(rows: list[list[str]]) -> dict[str, np.ndarray]:
+    def series(part: str) -> dict[str, np.ndarray]:
+        _, *rows = csv.reader((data / f"m4-hourly-{part}.csv").read_text().splitlines())
         return {name: np.array([cell for cell in cells if cell not in ("", "NA")], float) for name, *cells in rows}
 
-    return Competition(by_name(train), by_name(test), 24, (18.383, 2.395))
+    return Competition(series("train"), series("test"), 24, (18.383, 2.395))
 
 
 def m1_yearly(data: Path) -> Competition:

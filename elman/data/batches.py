@@ -82,7 +82,7 @@ class ByLength:
     def _ordered(self, epoch: int) -> list[NDArray[np.int64]]:
         """Return the indices of the examples of each batch."""
         if self._seed is None:
-            return self._cut(np.argsort(self._lengths, kind="stable"))
+            return self._cut(np.tile(np.argsort(self._lengths, kind="stable"), self._passes))
         rng = np.random.default_rng((self._seed, epoch))
         pool = self._batch * POOL_BATCHES
         order = list[NDArray[np.int64]]()

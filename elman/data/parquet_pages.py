@@ -5,14 +5,13 @@ https://github.com/apache/thrift/blob/master/doc/specs/thrift-compact-protocol.m
 """
 
 import io
-from collections.abc import Callable
-from typing import IO, Any
+from typing import IO, Any, TypeVar
 
+T = TypeVar("T")
 MAGIC = b"PAR1"
 HEADER_BYTES = 1 << 24  # of a page header, whose statistics may be long
 DEPTH = 32  # of structures in each other
-# Kinds of values: true, false, byte, integers of 16, 32 and 64 bits, double, binary, list, set, map, structure.
-TRUE, FALSE, BYTE, INTEGERS, DOUBLE, BINARY, LISTS, MAP, STRUCT = 1, 2, 3, (4, 5, 6), 7, 8, (9, 10), 11, 12
+BOOLEANS, BYTE = (1, 2), 3  # kinds of values; those of other kinds are in `_Reader._value`
 # Numbers of fields, by structure.
 ROW_GROUPS, COLUMNS, GROUP_ROWS, METADATA = 4, 1, 3, 3
 PATH, VALUES, COMPRESSED, DATA_PAGE, DICTIONARY = 3, 5, 7, 9, 11
@@ -36,10 +35,10 @@ def check_pages(file: IO[bytes]) -> None:
         raise ValueError("expected a Parquet file, which ends with its description")
     file.seek(size - 8 - length)
     footer = _Reader(io.BytesIO(file.read(length))).structure()
-    for group in _list(footer, ROW_GROUPS):
-        for column in _list(group, COLUMNS):
-            chunk = _structure(column, METADATA)
-            if len(_list(chunk, PATH)) == 1 and _number(chunk, VALUES) != _number(group, GROUP_ROWS):
+    for group in _field(footer, ROW_GROUPS, list):
+        for column in _field(group, COLUMNS, list):
+            chunk = _field(column, METADATA, dict)
+            if len(_field(chunk, PATH, list)) == 1 and _number(chunk, VALUES) != _number(group, GROUP_ROWS):
                 raise ValueError("expected a value for each row of a column")
             _check_chunk(file, size, chunk)
 
@@ -47,49 +46,39 @@ def check_pages(file: IO[bytes]) -> None:
 def _check_chunk(file: IO[bytes], size: int, chunk: dict[int, Any]) -> None:
     """Check the pages of a column in a row group."""
     values, begin = _number(chunk, VALUES), _number(chunk, DATA_PAGE)
-    if DICTIONARY in chunk and 0 < _number(chunk, DICTIONARY) < begin:
-        begin = _number(chunk, DICTIONARY)
+    dictionary = _number(chunk, DICTIONARY) if DICTIONARY in chunk else 0
+    begin = dictionary if 0 < dictionary < begin else begin
     end = begin + _number(chunk, COMPRESSED)
     if end > size:
         raise ValueError("expected the pages of a column within the file")
     counted = 0
     file.seek(begin)
     while counted < values:
-        at = file.tell()
-        reader = _Reader(file, min(HEADER_BYTES, end - at))
-        header = reader.structure()
+        header = _Reader(file, min(HEADER_BYTES, end - file.tell())).structure()
         _, compressed = (_number(header, field) for field in PAGE_SIZES)
         if DICTIONARY_HEADER in header:
-            _number(_structure(header, DICTIONARY_HEADER), PAGE_VALUES)
-        for page in (_structure(header, field) for field in PAGE_HEADERS if field in header):
-            counted += _number(page, PAGE_VALUES)
+            _number(_field(header, DICTIONARY_HEADER, dict), PAGE_VALUES)
+        for field in PAGE_HEADERS:
+            if field in header:
+                counted += _number(_field(header, field, dict), PAGE_VALUES)
         if file.seek(compressed, io.SEEK_CUR) > end or counted > values:
             raise ValueError("expected pages with as many values as the description says")
 
 
-def _part(values: Any, field: int) -> Any:
-    return values.get(field) if isinstance(values, dict) else None
-
-
-def _structure(values: Any, field: int) -> dict[int, Any]:
-    part = _part(values, field)
-    if not isinstance(part, dict):
+def _field(values: Any, field: int, kind: type[T]) -> T:
+    """Return a field of a structure, which must have it and be one."""
+    value = values.get(field) if isinstance(values, dict) else None
+    if not isinstance(value, kind):
         raise ValueError("expected a description with all its parts")
-    return part
-
-
-def _list(values: Any, field: int) -> list[Any]:
-    part = _part(values, field)
-    if not isinstance(part, list):
-        raise ValueError("expected a description with all its parts")
-    return part
+    return value
 
 
 def _number(values: Any, field: int) -> int:
-    part = _part(values, field)
-    if not isinstance(part, int) or part < 0:
-        raise ValueError(f"expected counts and sizes of at least 0, got {part!r:.40}")
-    return part
+    """Return a field of a structure, which must be a count or a size."""
+    value = values.get(field) if isinstance(values, dict) else None
+    if not isinstance(value, int) or value < 0:
+        raise ValueError(f"expected counts and sizes of at least 0, got {value!r:.40}")
+    return value
 
 
 class _Reader:
@@ -102,17 +91,6 @@ class _Reader:
 
     def __init__(self, file: IO[bytes], limit: int = 1 << 62) -> None:
         self._file, self._left = file, limit
-        self._of_kind: dict[int, Callable[[int], Any]] = {
-            TRUE: lambda _: True,
-            FALSE: lambda _: False,
-            BYTE: lambda _: self._bytes(1)[0],
-            DOUBLE: lambda _: self._bytes(8),
-            BINARY: lambda _: self._bytes(self._unsigned()),
-            MAP: self._map,
-            STRUCT: self.structure,
-        }
-        self._of_kind |= dict.fromkeys(INTEGERS, lambda _: self._signed())
-        self._of_kind |= dict.fromkeys(LISTS, self._list)
 
     def structure(self, depth: int = 0) -> dict[int, Any]:
         """Return the values of a structure by the numbers of their fields."""
@@ -123,24 +101,39 @@ class _Reader:
         return values
 
     def _value(self, kind: int, depth: int) -> Any:
-        if kind not in self._of_kind or depth > DEPTH:
-            raise ValueError("expected a description in the format of Parquet")
-        return self._of_kind[kind](depth)
+        if depth <= DEPTH:
+            match kind:
+                case 1 | 2:  # true, false
+                    return kind == 1
+                case 3:  # a byte
+                    return self._bytes(1)[0]
+                case 4 | 5 | 6:  # integers of 16, 32 and 64 bits
+                    return self._signed()
+                case 7:  # double
+                    return self._bytes(8)
+                case 8:  # binary
+                    return self._bytes(self._unsigned())
+                case 9 | 10:  # a list, a set
+                    return self._list(depth)
+                case 11:
+                    return self._map(depth)
+                case 12:
+                    return self.structure(depth)
+        raise ValueError("expected a description in the format of Parquet")
+
+    def _element(self, kind: int, depth: int) -> Any:
+        """Return a value in a list or a map, where booleans are bytes."""
+        return self._value(BYTE if kind in BOOLEANS else kind, depth + 1)
 
     def _list(self, depth: int) -> list[Any]:
         head = self._bytes(1)[0]
-        count, kind = head >> 4, head & 15
-        count = self._unsigned() if count == 15 else count
-        if kind in (TRUE, FALSE):
-            kind = BYTE
-        return [self._value(kind, depth + 1) for _ in range(count)]
+        count = head >> 4 if head >> 4 < 15 else self._unsigned()
+        return [self._element(head & 15, depth) for _ in range(count)]
 
-    def _map(self, depth: int) -> None:
-        if count := self._unsigned():
-            kinds = self._bytes(1)[0]
-            for _ in range(count):
-                for kind in (kinds >> 4, kinds & 15):
-                    self._value(BYTE if kind in (TRUE, FALSE) else kind, depth + 1)
+    def _map(self, depth: int) -> list[tuple[Any, Any]]:
+        count = self._unsigned()
+        kinds = self._bytes(1)[0] if count else 0
+        return [(self._element(kinds >> 4, depth), self._element(kinds & 15, depth)) for _ in range(count)]
 
     def _signed(self) -> int:
         number = self._unsigned()

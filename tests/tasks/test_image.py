@@ -215,8 +215,8 @@ def test_batches_by_length() -> None:
     batches = ByLength(lengths, 8, lambda numbers, epoch: numbers, seed=3)
     assert len(batches) == 63
     for epoch in (0, 1):
-        found = [batches[epoch * 63 + i] for i in range(63)]
-        assert sorted(i for batch in found for i in batch) == list(range(500))
-        assert all(np.ptp([lengths[i] for i in batch]) <= 8 for batch in found)
+        indices = [batches[epoch * 63 + i] for i in range(63)]
+        assert sorted(i for batch in indices for i in batch) == list(range(500))
+        assert all(np.ptp([lengths[i] for i in batch]) <= 8 for batch in indices)
     assert batches[0] != batches[63]
     assert ByLength(lengths, 8, lambda numbers, epoch: numbers, seed=3)[70] == batches[70]

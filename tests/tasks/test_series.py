@@ -247,9 +247,9 @@ def test_normalization_is_that_of_torch(dtype: torch.dtype) -> None:
         (steps.sin() ** 2).sum().backward()
         assert x.grad is not None
         results.append([steps, x.grad, *(part.double() for part in module.state_dict().values())])
-    for found, expected in zip(*results, strict=True):
+    for actual, expected in zip(*results, strict=True):
         tolerance = 1e-7 if dtype == torch.float64 else 2e-2
-        torch.testing.assert_close(found, expected, rtol=tolerance, atol=tolerance)
+        torch.testing.assert_close(actual, expected, rtol=tolerance, atol=tolerance)
 
 
 def test_the_loss_of_an_ensemble_adds_up_over_parts_of_a_batch() -> None:
@@ -270,9 +270,9 @@ def test_copies_of_a_series_are_in_other_batches() -> None:
     lengths = np.random.default_rng(0).integers(3, 30, 36)
     batches = ByLength(lengths, 16, lambda numbers, epoch: numbers, seed=1, passes=9)
     for epoch in (0, 1):
-        found = [batches[epoch * len(batches) + i] for i in range(len(batches))]
-        assert np.bincount(np.concatenate(found)).tolist() == [9] * 36
-        assert sum(map(len, map(set, found))) > 0.95 * 36 * 9
+        indices = [batches[epoch * len(batches) + i] for i in range(len(batches))]
+        assert np.bincount(np.concatenate(indices)).tolist() == [9] * 36
+        assert sum(len(set(batch)) for batch in indices) > 0.95 * 36 * 9
 
 
 def test_warped_series() -> None:
@@ -385,7 +385,6 @@ def test_ridge_regression_predicts_each_row_from_the_others() -> None:
     ridge, left_out = Ridge.fit(X, Y)
     mean, std = X.mean(0), np.where(X.std(0) > 0, X.std(0), 1)
     X = (X - mean) / std
-    with_all = np.linalg.lstsq(X - X.mean(0), ridge.predict(X * std + mean) - Y.mean(0), rcond=None)[0]
     errors = []
     for alpha in np.logspace(-3, 3, 10):
         rows = []
@@ -398,7 +397,8 @@ def test_ridge_regression_predicts_each_row_from_the_others() -> None:
     _, expected, alpha = min(errors, key=lambda row: row[0])
     np.testing.assert_allclose(left_out, expected, rtol=1e-6)
     weights = np.linalg.solve(X.T @ X + alpha * np.eye(4), X.T @ (Y - Y.mean(0)))
-    np.testing.assert_allclose(with_all, weights, rtol=1e-6, atol=1e-9)
+    np.testing.assert_allclose(ridge.weights * std, weights.T, rtol=1e-6, atol=1e-9)
+    np.testing.assert_allclose(ridge.predict(X * std + mean), X @ weights + Y.mean(0), rtol=1e-6)
     assert Ridge.fit(X[:1], Y[:1])[0].predict(X).tolist() == [Y[0].tolist()] * 12
 
 
