@@ -22,7 +22,6 @@ O = TypeVar("O", bound="Options")  # noqa: E741
 T = TypeVar("T")
 PARTS = ("validation", "test")  # options that take file names; in Python, data of any kind
 Whole = Annotated[int, Field(le=MAX_INT)]
-MAX_LAYERS = 1000  # more take minutes to build, and learn nothing
 Real = Annotated[float, Field(allow_inf_nan=False)]
 Share = Annotated[Real, Field(ge=0, le=1)]
 if TYPE_CHECKING:  # the names are those of files
@@ -58,7 +57,7 @@ def names_of(kind: Any) -> tuple[str, ...]:
 
 Cell = Annotated[CellName, Field(description="The recurrent cell")]
 Hidden = Annotated[Whole, Field(ge=1, description="Size of the hidden state of each layer.")]
-Layers = Annotated[int, Field(ge=1, le=MAX_LAYERS, description="Number of recurrent layers.")]
+Layers = Annotated[int, Field(ge=1, le=1000, description="Number of recurrent layers.")]
 Dropout = Annotated[Share, Field(description="Dropout between recurrent layers.")]
 Smoothing = Annotated[Share, Field(description="Label smoothing.")]
 Bptt = Annotated[Whole, Field(ge=0, description="Truncated BPTT: steps of the backward pass; 0: all.")]

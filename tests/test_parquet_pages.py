@@ -65,6 +65,20 @@ def test_a_page_with_a_negative_count_is_refused(tmp_path: Path) -> None:
             read_table(path)
 
 
+def test_a_size_beyond_the_memory_is_refused(tmp_path: Path) -> None:
+    pyarrow = pytest.importorskip("pyarrow")
+    file = io.BytesIO()
+    table = pyarrow.table({"text": ["the same text"] * 1000})
+    with pyarrow.ipc.new_file(file, table.schema, options=pyarrow.ipc.IpcWriteOptions(compression="zstd")) as writer:
+        writer.write_table(table)
+    size, begin = (13 * 1000).to_bytes(8, "little"), b"\x28\xb5\x2f\xfd"  # of a buffer when it is decompressed
+    assert file.getvalue().count(size + begin) == 1
+    path = tmp_path / "x.arrow"
+    path.write_bytes(file.getvalue().replace(size + begin, (2**60).to_bytes(8, "little") + begin))
+    with pytest.raises(BadInput, match="expected row groups or record batches that fit in memory, got one that does"):
+        list(RowFiles([path], {"--text": "text"}).read(0))
+
+
 def test_an_offset_outside_of_an_arrow_file_is_refused(tmp_path: Path) -> None:
     pytest.importorskip("pyarrow")
     file = io.BytesIO()

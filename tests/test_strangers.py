@@ -187,8 +187,15 @@ def test_a_configuration_that_is_too_large(elman: Command, copied: Path) -> None
 def test_a_model_of_a_million_layers(elman: Command, copied: Path) -> None:
     config = json.loads((copied / "config.json").read_text())
     put(copied / "config.json", model=config["model"] | {"layers": 10**6})
-    refused(elman("generate", copied), "config.json: model.layers: expected at most 1,000, got 1000000")
+    refused(elman("generate", copied), "config.json: expected the model arguments", "more than 100,000 modules")
     refused(elman("train", "text", "--layers", 5000), "--layers", "an integer from 1 to 1000", "'5000'")
+
+
+def test_an_ensemble_of_a_million_networks(elman: Command, tmp_path: Path) -> None:
+    run = made("series", tmp_path / "run")
+    config = json.loads((run / "config.json").read_text())
+    put(run / "config.json", model=config["model"] | {"members": 10**6})
+    refused(elman("predict", run, "x.csv"), "config.json: expected the model arguments", "more than 100,000 modules")
 
 
 def test_images_are_scaled_to_a_shape_that_fits(tmp_path: Path) -> None:
@@ -233,11 +240,24 @@ def test_metrics_of_another_program(copied: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "content", ["step,name,steps,horizon\n1,a,x,1\n", "a,b\n1,2\n", "", "step,name,steps,horizon\n"]
+    "content",
+    [
+        "step,name,steps,horizon\n1,a,x,1\n",
+        "step,name,steps,horizon\n",
+        "a,b\n1,2\n",
+        "",
+    ],
 )
 def test_a_flow_that_is_none(tmp_path: Path, content: str) -> None:
     (tmp_path / "flow.csv").write_text(content)
     with pytest.raises(BadInput, match=r"flow\.csv: expected"):
+        plots.history(tmp_path / "flow.csv", tmp_path / "plot.png")
+
+
+@pytest.mark.parametrize("number", ["inf", "nan", "1e308", "-1"])
+def test_a_flow_of_no_number_of_steps(tmp_path: Path, number: str) -> None:
+    (tmp_path / "flow.csv").write_text(f"step,name,steps,horizon\n1,a,{number},1\n")
+    with pytest.raises(BadInput, match=r"flow\.csv: steps: expected a number from 0 to 2,147,483,647, got "):
         plots.history(tmp_path / "flow.csv", tmp_path / "plot.png")
 
 
@@ -348,8 +368,18 @@ def test_tokenizers_that_elman_has_not_fitted(elman: Command, copied: Path) -> N
     name = max(vocabulary, key=vocabulary.get)
     put(path, normalizer=None, model=whole["model"] | {"vocab": vocabulary | {name: 4_000_000_000}})
     refused(elman("generate", copied), "tokenizer.json", "not numbered from 0 without gaps")
+    put(path, model=whole["model"] | {"type": "Unigram"})
+    refused(elman("generate", copied), "tokenizer.json", "with the model 'Unigram'")
     put(path, model=whole["model"])
     assert elman("generate", copied, "--length", 3).code == 0
+
+
+def test_a_tokenizer_at_which_the_library_crashes(tmp_path: Path) -> None:
+    content = json.loads(tokenizers.fit("bpe", "please stay at home, please stay", 300).to_str())
+    content["model"]["continuing_subword_prefix"] = "longer than a token"
+    (tmp_path / "tokenizer.json").write_text(json.dumps(content))
+    with pytest.raises(BadInput, match=r"tokenizer\.json: .*one with continuing_subword_prefix 'longer than a token'"):
+        tokenizers.load(tmp_path / "tokenizer.json")
 
 
 @pytest.mark.parametrize("kind", ["char", "word", "bpe"])

@@ -190,7 +190,10 @@ class RowFiles:
             yield
         except self._damage as error:
             if isinstance(error, MemoryError):
-                raise
+                raise BadInput(
+                    f"{file.name}: expected row groups or record batches that fit in memory, got one that does not: "
+                    f"{_first_line(error)}; write them with fewer rows"
+                ) from None
             expected = "Parquet" if file.is_parquet else "Arrow"
             raise BadInput(
                 f"{file.name}: expected {expected}, got a file that cannot be read: {_first_line(error)}"

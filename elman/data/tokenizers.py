@@ -15,7 +15,7 @@ from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, train
 from elman.data.disk_list import joined
 from elman.data.token_kinds import KINDS, Kind
 from elman.io.files import read_bytes
-from elman.io.schema import restoring
+from elman.io.schema import parsed, restoring
 
 UNKNOWN = "<unk>"
 
@@ -95,17 +95,24 @@ def load(path: Path) -> Tokenizer:
         BadInput: if the file is missing or damaged.
     """
     with restoring(path, "a tokenizer"):
-        return restored(read_bytes(path).decode())
+        return restored(parsed(read_bytes(path)))
 
 
-def restored(json_text: str) -> Tokenizer:
-    """Restore a tokenizer from its JSON.
+def restored(content: Any) -> Tokenizer:
+    """Restore a tokenizer from its parsed JSON.
 
     Raises:
         ValueError: if it is not a tokenizer that `fit` returns.
     """
+    model = content["model"]
+    settings = _model_settings().get(model["type"])
+    if settings is None:
+        raise ValueError(f"one with the model {model['type']!r:.60}")
+    for name in model.keys() & settings:  # the library crashes at some: at a prefix longer than a token, for example
+        if model[name] != settings[name]:
+            raise ValueError(f"one with {name} {model[name]!r:.60}")
     try:
-        tokenizer = Tokenizer.from_str(json_text)
+        tokenizer = Tokenizer.from_str(json.dumps(content))
     except Exception as error:  # the library raises plain Exception
         raise ValueError(error) from None
     missing = [part for part in ("pre_tokenizer", "decoder") if getattr(tokenizer, part) is None]
@@ -113,8 +120,6 @@ def restored(json_text: str) -> Tokenizer:
         raise ValueError(f"one without a {missing[0]}")
     if not isinstance(tokenizer.model, models.BPE) and tokenizer.token_to_id(UNKNOWN) is None:
         raise ValueError(f"one without {UNKNOWN}")
-    if not isinstance(tokenizer.model, models.BPE | models.WordLevel):
-        raise ValueError(f"one with the model {type(tokenizer.model).__name__}")
     # Before the tokenizer is written as JSON, for which the library lists all numbers that are missing.
     if set(tokenizer.get_vocab().values()) != set(range(tokenizer.get_vocab_size())):
         raise ValueError("one whose tokens are not numbered from 0 without gaps")
@@ -132,7 +137,19 @@ def _around_model(tokenizer: Tokenizer) -> dict[str, Any]:
 @cache
 def _pipelines() -> list[dict[str, Any]]:
     """Return all parts but the model of the tokenizers that `fit` returns."""
-    return [_around_model(tokenizer) for tokenizer in (_table([], _CHARACTER), _table([], _WORD), _byte_pairs())]
+    return [_around_model(tokenizer) for tokenizer in _empty()]
+
+
+@cache
+def _model_settings() -> dict[str, dict[str, Any]]:
+    """Return the settings of the models of the tokenizers that `fit` returns, by type."""
+    contents = [json.loads(tokenizer.to_str())["model"] for tokenizer in _empty()]
+    learned = ("type", "vocab", "merges")
+    return {model["type"]: {name: model[name] for name in model.keys() - learned} for model in contents}
+
+
+def _empty() -> list[Tokenizer]:
+    return [_table([], _CHARACTER), _table([], _WORD), _byte_pairs()]
 
 
 def blocks(text: str | Iterable[str]) -> Iterator[str]:

@@ -13,6 +13,7 @@ from elman.flow.credit import Credit
 from elman.flow.jacobians import HORIZON_SHARE, Jacobians
 from elman.io.files import PICTURES, check_place, read_bytes, save_picture
 from elman.io.metrics_csv import MAX_BYTES
+from elman.io.schema import MAX_INT
 
 if TYPE_CHECKING:
     from elman.flow.recording import Recording
@@ -189,6 +190,10 @@ def history(table: str | Path, path: str | Path) -> None:
         raise BadInput(f"{table}: expected the table of a gradient flow: {str(error).splitlines()[0]:.200}") from None
     if not len(rows) or rows.null_count().sum_horizontal().sum():
         raise BadInput(f"{table}: expected rows with a name and numbers, got none or empty cells")
+    for name in numbers:
+        outside = rows[name].filter(~rows[name].is_between(0, MAX_INT))  # NaN, too
+        if len(outside):
+            raise BadInput(f"{table}: {name}: expected a number from 0 to {MAX_INT:,}, got {outside[0]:g}")
     figure, axes = _make_figure(path, 7.2, 4.2)
     names = rows["name"].unique(maintain_order=True)
     for name, style, marker in zip(names, cycle(STYLES), cycle(MARKERS), strict=False):

@@ -11,6 +11,10 @@ from typing import Any, NamedTuple, TextIO
 import torch
 from rich.console import Console
 from torch import nn
+from torch.nn.modules.module import (
+    register_module_module_registration_hook,
+    register_module_parameter_registration_hook,
+)
 
 from elman import cells
 from elman.data.examples import can_be_reread, files_in, is_files
@@ -20,13 +24,15 @@ from elman.io.files import STDIN, input_lines, is_stream
 from elman.io.run_folder import Run
 from elman.io.schema import restoring, validated
 from elman.io.terminal import note
-from elman.options import MAX_LAYERS, PARTS, Options
+from elman.options import PARTS, Options
 from elman.report.shown import Missing, Sample, Scores
 from elman.tasks.backtest import Backtest
 from elman.tasks.backtest_options import BacktestOptions
 from elman.tasks.export_part import Exportable
 from elman.training.options import TrainingOptions
 from elman.training.trainable import Batches
+
+MAX_MODEL_PARTS = 100_000  # modules and parameters; more take long to make
 
 
 @dataclass(frozen=True)
@@ -325,10 +331,29 @@ class Task(ABC):
             )
         if not isinstance(args.get("cell"), str) or args["cell"] not in cells.REGISTRY:
             raise BadInput(f"{file}: expected a cell of {', '.join(cells.REGISTRY)}; got {args.get('cell')!r:.60}")
-        if isinstance(args.get("layers"), int) and args["layers"] > MAX_LAYERS:
-            raise BadInput(f"{file}: model.layers: expected at most {MAX_LAYERS:,}, got {args['layers']!s:.20}")
         with restoring(file, f"the model arguments of {self.description}"):
+            return self.build(args)
+
+    def build(self, args: dict[str, Any]) -> nn.Module:
+        """Make the model of these arguments, with new weights.
+
+        Raises:
+            ValueError: if it has more than `MAX_MODEL_PARTS` modules and parameters, which would take long to make.
+        """
+        count = 0
+
+        def check(*registered: Any) -> None:
+            nonlocal count
+            count += 1
+            if count > MAX_MODEL_PARTS:
+                raise ValueError(f"more than {MAX_MODEL_PARTS:,} modules and parameters")
+
+        hooks = [register_module_module_registration_hook(check), register_module_parameter_registration_hook(check)]
+        try:
             return self.model(**args)
+        finally:
+            for hook in hooks:
+                hook.remove()
 
     def options_of(self, run: Run) -> Any:
         """Load the task options of a run.

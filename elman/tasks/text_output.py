@@ -55,7 +55,7 @@ class Vocabulary:
 
     tokenizer: Annotated[
         Tokenizer,
-        PlainValidator(lambda content: tokenizers.restored(json.dumps(content)), json_schema_input_type=dict[str, Any]),
+        PlainValidator(tokenizers.restored, json_schema_input_type=dict[str, Any]),
         PlainSerializer(lambda tokenizer: json.loads(tokenizer.to_str())),
     ]
     before: str
