@@ -110,7 +110,8 @@ def test_runs_of_earlier_versions(elman: Command, trained: Path, copied: Path) -
     options = {name: value for name, value in config["options"].items() if name not in ("encoding", "layers")}
     put(copied / "config.json", data={"file": source, "encoding": "cp1252"}, options=options, training=training)
     found = printed(elman, "text", "--config", copied)
-    assert found == printed(elman, "text", "--config", trained) | {"encoding": "cp1252"}
+    # Without weight_decay, it was torch's default, which None is.
+    assert found == printed(elman, "text", "--config", trained) | {"encoding": "cp1252", "weight_decay": None}
     put(copied / "config.json", data={"file": None, "encoding": "utf-8"})
     assert printed(elman, "text", "--config", copied)["data"] is None
 

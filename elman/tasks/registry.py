@@ -76,14 +76,19 @@ def default_texts(module: ModuleType) -> dict[str, str]:
     Args:
         module: the module of the task's options.
     """
-    from elman.training.options import OPTIMIZERS, TrainingOptions
+    from elman.training.options import OPTIMIZERS, WEIGHT_DECAY, TrainingOptions
 
     defaults = {
         name: module.TRAINING.get(name, TrainingOptions.model_fields[name].default) for name in ("schedule", "patience")
     }
     rates = OPTIMIZERS | {name: module.TRAINING["lr"] for name in ADAM if "lr" in module.TRAINING}
     texts = {"schedule": (defaults["schedule"], "plateau"), "patience": (defaults["patience"], patience_of(module))}
-    return {"lr": ", ".join(f"{rate:g} for {name}" for name, rate in rates.items())} | {
+    decay = module.TRAINING.get("weight_decay", WEIGHT_DECAY["adamw"])
+    of_optimizers = {
+        "lr": ", ".join(f"{rate:g} for {name}" for name, rate in rates.items()),
+        "weight_decay": f"{decay:g} for adamw, else 0",
+    }
+    return of_optimizers | {
         name: f"{with_length} with --epochs or --minutes, else {without}" if with_length != without else str(without)
         for name, (with_length, without) in texts.items()
     }
@@ -104,8 +109,11 @@ def training_of(module: ModuleType, options: dict[str, Any]) -> dict[str, Any]:
     from elman.training.options import LIMIT
 
     defaults = dict(module.TRAINING)
-    if options.get("optimizer", "adamw") not in ADAM:
+    optimizer = options.get("optimizer", "adamw")
+    if optimizer not in ADAM:
         defaults.pop("lr", None)  # chosen for adamw
+    if optimizer != "adamw":
+        defaults.pop("weight_decay", None)
     if options.get("epochs") is None and options.get("minutes") is None:
         if options.get("schedule") == "cosine":
             raise BadInput("--schedule cosine: expected --epochs or --minutes, which set its length; got neither")

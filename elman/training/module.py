@@ -19,7 +19,7 @@ from elman.engine.torch_private import tree_map_only
 from elman.training.agreement import Agreement
 from elman.training.devices import to_device
 from elman.training.diverged import Diverged, diverged
-from elman.training.options import MAX_SKIPPED, OPTIMIZERS, TrainingOptions
+from elman.training.options import MAX_SKIPPED, OPTIMIZERS, WEIGHT_DECAY, TrainingOptions
 from elman.training.processes import (
     divided_rows,
     exchanged,
@@ -305,8 +305,11 @@ class TaskModule(LightningModule):
             "sgd": partial(torch.optim.SGD, fused=fused),
         }
         assert kinds.keys() == OPTIMIZERS.keys()
-        optimizer: torch.optim.Optimizer = kinds[self._options.optimizer](
-            self.model.parameters(), lr=self._options.lr_at(0)
+        name, decay = self._options.optimizer, self._options.weight_decay
+        optimizer: torch.optim.Optimizer = kinds[name](
+            self.model.parameters(),
+            lr=self._options.lr_at(0),
+            weight_decay=WEIGHT_DECAY[name] if decay is None else decay,
         )
         return optimizer
 

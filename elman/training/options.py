@@ -22,6 +22,7 @@ OPTIMIZERS: dict[Optimizer, float] = {
     "rmsprop": 2e-3,
     "sgd": 1.0,
 }  # default learning rates
+WEIGHT_DECAY: dict[Optimizer, float] = {"adamw": 0.01, "adam": 0.0, "rmsprop": 0.0, "sgd": 0.0}  # torch's defaults
 
 
 class TrainingOptions(Options):
@@ -33,6 +34,8 @@ class TrainingOptions(Options):
             at whichever limit is reached first.
         optimizer: a name in `OPTIMIZERS`.
         lr: the peak learning rate; None for the default of the optimizer.
+        weight_decay: as torch's optimizers take it: decoupled from the gradient with adamw, else an L2 penalty. None
+            for the default of torch: 0.01 with adamw, else 0.
         schedule: "cosine" decays the learning rate to zero over the epochs or minutes; "constant" does not change it.
             "plateau" keeps it until validation stops improving; then training returns to the best weights, and the
             learning rate decays to zero over half as many steps as were trained before. If there is no plateau in the
@@ -71,6 +74,9 @@ class TrainingOptions(Options):
     optimizer: Annotated[Optimizer, Field(description="Optimizer")] = "adamw"
     lr: Annotated[
         Real | None, Field(gt=0, le=1e37, description="Peak learning rate."), typer.Option(show_default="by optimizer")
+    ] = None
+    weight_decay: Annotated[
+        Real | None, Field(ge=0, description="Weight decay."), typer.Option(show_default="by optimizer")
     ] = None
     schedule: Annotated[Literal["cosine", "constant", "plateau"], Field(description="Learning rate schedule")] = (
         "cosine"

@@ -12,6 +12,9 @@ from elman.cells import REGISTRY
 from elman.options import checked
 from elman.tasks.forecast.options import ForecastOptions
 from elman.tasks.registry import TASKS, options_of, patience_of, training_of
+from elman.training.module import TaskModule
+from elman.training.options import TrainingOptions
+from tests.test_convergence import Points
 
 
 @pytest.mark.parametrize("task", TASKS)
@@ -29,6 +32,21 @@ def test_what_is_not_said_is_the_tasks(task: str) -> None:
 )
 def test_a_learning_rate_belongs_to_its_optimizer(given: dict[str, Any], lr: float | None) -> None:
     assert training_of(options_of("image"), given).get("lr") == lr
+
+
+@pytest.mark.parametrize(
+    ("options", "decay"),
+    [({}, 0.1), ({"optimizer": "adam"}, 0.0), ({"optimizer": "sgd", "weight_decay": 0.2}, 0.2), ({"lr": 1.0}, 0.1)],
+)
+def test_the_weight_decay_of_the_optimizer(options: dict[str, Any], decay: float) -> None:
+    training = TrainingOptions(**training_of(options_of("text"), options))
+    optimizer = TaskModule(Points(), training).configure_optimizers()
+    assert optimizer.param_groups[0]["weight_decay"] == decay
+
+
+def test_a_run_of_earlier_versions_keeps_its_weight_decay() -> None:
+    optimizer = TaskModule(Points(), TrainingOptions(epochs=1)).configure_optimizers()
+    assert optimizer.param_groups[0]["weight_decay"] == torch.optim.AdamW([torch.ones(1)]).defaults["weight_decay"]
 
 
 def test_a_bound_that_is_said_is_the_only_one() -> None:

@@ -17,10 +17,10 @@ HELP = """Train a language model on a text. The last 10 % are for test, and the 
 With --stream, FILE are Parquet or Arrow files, or folders of them, with a text in each row.
 """
 PATIENCE = 3
-TRAINING: dict[str, Any] = {}
+TRAINING: dict[str, Any] = {"weight_decay": 0.1}
 SPACE = {
     "lr": "1e-3..2e-2:log", "cell": "lstm,gru", "hidden": "128,256,384,512", "layers": "1,2", "dropout": "0..0.5",
-    "batch": "8,16,32",
+    "batch": "8,16,32", "weight_decay": "1e-2..3e-1:log",
 }  # fmt: skip
 INCOMPARABLE = ("tokens", "vocabulary")
 DATA = Annotated[
