@@ -209,6 +209,17 @@ def test_features() -> None:
     assert SeriesCodec.fit(train, SeriesOptions(steps=2)).steps(train[0]).shape == (2, 4)
 
 
+@pytest.mark.parametrize(("steps", "kernels"), [(24, [9, 5, 3]), (100, [15, 7, 3]), (1000, [21, 11, 5])])
+def test_kernels_are_longer_for_longer_series(steps: int, kernels: list[int]) -> None:
+    options = SeriesOptions()
+    codec = SeriesCodec.fit(
+        [Example(np.random.default_rng(T).normal(size=(T, 1)), "ab"[T % 2]) for T in (steps, steps - 1)], options
+    )
+    model = SeriesNetwork(**codec.model_args(options))
+    convolutions = [module for module in model.members[0].modules() if isinstance(module, torch.nn.Conv1d)]
+    assert [convolution.kernel_size[0] for convolution in convolutions] == kernels
+
+
 @pytest.mark.parametrize("filters", [0, 4])
 def test_a_ragged_batch_is_its_series_one_by_one(filters: int) -> None:
     torch.manual_seed(0)

@@ -23,6 +23,8 @@ from elman.tasks.series.options import SeriesOptions
 
 MIN_SPREAD = 1e-4  # of a channel in a series, in standard deviations of the training: less is rounding
 STATISTICS = 8  # of each channel, for the baselines
+KERNELS = (9, 21)  # steps of the first convolution's kernel, at least and at most
+STEPS_PER_KERNEL = 7  # steps of the longest series of the training part for a step of that kernel
 RECURRENT_STEPS = 64  # that the recurrent layers read of the longest series of the training part, about
 
 
@@ -43,6 +45,7 @@ class SeriesCodec(ClassificationCodec):
         stride: steps of the convolutions that the recurrent layers read as one.
         target_mean, target_std: of the numbers to predict.
         folds: members that are each validated on a fold of the training part; 0: there is a validation part.
+        kernel: steps of the first convolution's kernel.
     """
 
     mean: list[float]
@@ -54,6 +57,7 @@ class SeriesCodec(ClassificationCodec):
     target_mean: float
     target_std: Positive
     folds: Annotated[int, Field(ge=0)] = 0
+    kernel: Size = KERNELS[0]
 
     @classmethod
     @override
@@ -67,12 +71,13 @@ class SeriesCodec(ClassificationCodec):
         mean, std = moments.result()
         every = -(-longest // options.steps)
         stride = max(1, round(longest / every / RECURRENT_STEPS))
+        kernel = int(np.clip(longest // every // STEPS_PER_KERNEL, *KERNELS)) | 1
         features = (options.scale, has_missing, every, stride)
         folds = options.members if options.hold_out == "folds" else 0
         if not isinstance(targets[0], float):
-            return cls(fit_labels("series", targets), mean, std, *features, 0.0, 1.0, folds)
+            return cls(fit_labels("series", targets), mean, std, *features, 0.0, 1.0, folds, kernel)
         numbers = np.array(targets)
-        return cls([], mean, std, *features, float(numbers.mean()), float(numbers.std()) or 1.0, folds)
+        return cls([], mean, std, *features, float(numbers.mean()), float(numbers.std()) or 1.0, folds, kernel)
 
     def __post_init__(self) -> None:
         if len(self.mean) != len(self.std) or not self.mean:
@@ -86,7 +91,8 @@ class SeriesCodec(ClassificationCodec):
         names = (
             "cell", "hidden", "layers", "dropout", "filters", "members", "smoothing", "jitter", "warp", "bptt"
         )  # fmt: skip
-        sizes = {"inputs": inputs, "channels": C, "labels": len(self.labels), "stride": self.stride}
+        sizes = {"inputs": inputs, "channels": C, "labels": len(self.labels)}
+        sizes |= {"stride": self.stride, "kernel": self.kernel}
         return sizes | {name: getattr(options, name) for name in names}
 
     def steps(self, example: Example) -> NDArray[np.float32]:

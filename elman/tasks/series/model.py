@@ -13,7 +13,7 @@ from elman.training.processes import all_reduced, has_whole_batch, without_examp
 
 QUANTILES = (0.1, 0.5, 0.9)
 FOLDS = 10  # of the series for training; each member of an ensemble is trained on all but one
-KERNELS = (9, 5, 3)  # steps of the kernels of the convolutions
+CONVOLUTIONS = 3
 KNOTS = 5  # of the curve that changes the tempo of a series
 
 
@@ -90,6 +90,7 @@ class SeriesMember(nn.Module):
         layers: number of recurrent layers.
         dropout: dropout probability, between recurrent layers and before the output.
         filters: F, filters of the convolutions; 0: none.
+        kernel: steps of the first convolution's kernel, odd; each of the others has about half as many.
         stride: steps of the convolutions that the recurrent layers read as one.
         bptt: truncated BPTT: steps of the gradient; 0: all steps.
     """
@@ -103,11 +104,12 @@ class SeriesMember(nn.Module):
         layers: int,
         dropout: float,
         filters: int,
+        kernel: int,
         stride: int,
         bptt: int,
     ) -> None:
         super().__init__()
-        kernels = KERNELS if filters else ()
+        kernels = [kernel // 2**i | 1 for i in range(CONVOLUTIONS)] if filters else []
         widths = (inputs, *[filters] * len(kernels))
         self.convolutions = nn.ModuleList(
             nn.Conv1d(width, filters, kernel, padding=kernel // 2, bias=False)
@@ -154,6 +156,7 @@ class SeriesNetwork(nn.Module):
         layers: number of recurrent layers.
         dropout: dropout probability, between recurrent layers and before the output.
         filters: filters of the convolutions before the recurrent layers; 0: none.
+        kernel: steps of the first convolution's kernel, odd; each of the others has about half as many.
         stride: steps of the convolutions that the recurrent layers read as one.
         members: networks of the ensemble, trained together.
         smoothing: label smoothing.
@@ -176,6 +179,7 @@ class SeriesNetwork(nn.Module):
         layers: int = 1,
         dropout: float = 0.0,
         filters: int = 0,
+        kernel: int = 9,
         stride: int = 1,
         members: int = 1,
         smoothing: float = 0.0,
@@ -185,7 +189,7 @@ class SeriesNetwork(nn.Module):
     ) -> None:
         super().__init__()
         outputs = labels or len(QUANTILES)
-        sizes = (inputs, outputs, cell, hidden, layers, dropout, filters, stride, bptt)
+        sizes = (inputs, outputs, cell, hidden, layers, dropout, filters, kernel, stride, bptt)
         self.members = nn.ModuleList(SeriesMember(*sizes) for _ in range(members))
         self.channels, self.labels = channels, labels
         self.smoothing, self.jitter, self.warp = smoothing, jitter, warp
