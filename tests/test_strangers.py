@@ -240,13 +240,7 @@ def test_metrics_of_another_program(copied: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "content",
-    [
-        "step,name,steps,horizon\n1,a,x,1\n",
-        "step,name,steps,horizon\n",
-        "a,b\n1,2\n",
-        "",
-    ],
+    "content", ["step,name,steps,horizon\n1,a,x,1\n", "a,b\n1,2\n", "", "step,name,steps,horizon\n"]
 )
 def test_a_flow_that_is_none(tmp_path: Path, content: str) -> None:
     (tmp_path / "flow.csv").write_text(content)

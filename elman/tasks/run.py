@@ -304,7 +304,7 @@ def _new_model(task: Task, prepared: PreparedData, base: Loaded | None) -> nn.Mo
     """Make the model of a new training, with the weights of `base` if there is one."""
     try:
         model = task.build(prepared.model_args)
-    except (RuntimeError, MemoryError, ValueError) as error:
+    except (RuntimeError, MemoryError) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise Failure(
             f"{task.name}: expected a model that fits into memory, got {prepared.model_args}: {reason}"

@@ -338,7 +338,7 @@ class Task(ABC):
         """Make the model of these arguments, with new weights.
 
         Raises:
-            ValueError: if it has more than `MAX_MODEL_PARTS` modules and parameters, which would take long to make.
+            RuntimeError: if it has more than `MAX_MODEL_PARTS` modules and parameters, which would take long to make.
         """
         count = 0
 
@@ -346,7 +346,7 @@ class Task(ABC):
             nonlocal count
             count += 1
             if count > MAX_MODEL_PARTS:
-                raise ValueError(f"more than {MAX_MODEL_PARTS:,} modules and parameters")
+                raise RuntimeError(f"more than {MAX_MODEL_PARTS:,} modules and parameters")
 
         hooks = [register_module_module_registration_hook(check), register_module_parameter_registration_hook(check)]
         try:
