@@ -80,14 +80,14 @@ class Competition(NamedTuple):
     naive_2: tuple[float, float] | None = None
 
 
-def m4_hourly(data: Path) -> Competition:
-    """Read M4 Hourly: a row for each series, which ends with empty cells."""
+def m4(frequency: str, season: int, naive_2: tuple[float, float], data: Path) -> Competition:
+    """Read the series of a frequency of M4: a row for each, which ends with empty cells."""
 
     def series(part: str) -> dict[str, np.ndarray]:
-        _, *rows = csv.reader((data / f"m4-hourly-{part}.csv").read_text().splitlines())
+        _, *rows = csv.reader((data / f"m4-{frequency}-{part}.csv").read_text().splitlines())
         return {name: np.array([cell for cell in cells if cell not in ("", "NA")], float) for name, *cells in rows}
 
-    return Competition(series("train"), series("test"), 24, (18.383, 2.395))
+    return Competition(series("train"), series("test"), season, naive_2)
 
 
 def m1_yearly(data: Path) -> Competition:
@@ -183,6 +183,8 @@ def on_validation(model: Trained, data: Path) -> dict[str, float]:
     }
 
 
+m4_hourly = partial(m4, "hourly", 24, (18.383, 2.395))
+m4_weekly = partial(m4, "weekly", 1, (9.161, 2.777))
 ARCHIVE = {  # the accuracy to reach on sets of the UCR and UEA archives; the others are for the mean of all
     "JapaneseVowels": "98 %", "BasicMotions": "100 %", "ItalyPowerDemand": "96.5 %", "GunPoint": "98 %",
     "ArrowHead": "82 %", "OSULeaf": "80 %", "ACSF1": "", "PickupGestureWiimoteZ": "",
@@ -227,6 +229,15 @@ MEASURED = [
         "OWA at most 0.44, MASE at most 0.85: the winner of the competition has OWA 0.440, MASE 0.893",
         partial(long_table, m4_hourly, "m4-hourly.csv"),
         partial(competition, m4_hourly),
+    ),
+    Measured(
+        "forecast-m4-weekly",
+        ["forecast", "m4-weekly.csv", *LONG_TABLE, "--horizon", "13"],
+        "the winner of the competition has OWA 0.851",
+        partial(long_table, m4_weekly, "m4-weekly.csv"),
+        partial(competition, m4_weekly),
+        needs="m4-weekly-train.csv",
+        source="Dataset/Train/Weekly-train.csv and Dataset/Test/Weekly-test.csv of github.com/Mcompetitions/M4-methods",
     ),
     Measured(
         "forecast-m1",
@@ -356,13 +367,36 @@ def overview(measured: Measured, rows: list[dict[str, Any]]) -> str:
     return f"| {measured.name} | {measured.goal} | {means} | {best} |"
 
 
+def archive(groups: list[tuple[Measured, list[dict[str, Any]]]]) -> list[str]:
+    """Return the lines of a table of the accuracy on each set of the archive, and of the means over the sets."""
+    groups = [
+        (measured, rows) for measured, rows in groups if measured.source == AEON and measured.arguments[0] == "series"
+    ]
+    if not groups:
+        return []
+    titles = list(groups[0][1][0]["scores"])
+    table = [[np.mean([row["scores"][title]["accuracy"][0] for row in rows]) for title in titles] for _, rows in groups]
+    names = [measured.name for measured, _ in groups] + [f"mean of the {len(groups)} sets"]
+    return [
+        "Accuracy on the classification sets that aeon has in its package, means over the seeds:",
+        "",
+        f"| | {' | '.join(titles)} |",
+        "|---" * (len(titles) + 1) + "|",
+        *(
+            f"| {name} | {' | '.join(f'{100 * value:.1f} %' for value in values)} |"
+            for name, values in zip(names, [*table, np.mean(table, 0)], strict=True)
+        ),
+        "",
+    ]
+
+
 def page(rows: list[dict[str, Any]]) -> str:
     """Return a table of the means over the seeds, and a table of the rows of each name."""
     lines = ["| name | goal | mean (of each seed) | best baseline |", "|---|---|---|---|"]
     rows = sorted(rows, key=lambda row: row["seed"])
     groups = [(measured, [row for row in rows if row["name"] == measured.name]) for measured in MEASURED]
     groups = [(measured, of_name) for measured, of_name in groups if of_name]
-    lines += [overview(*group) for group in groups] + [""]
+    lines += [overview(*group) for group in groups] + ["", *archive(groups)]
     for measured, of_name in groups:
         machines = sorted({f"{row['machine']}, {row['date']}" for row in of_name})
         lines += [

@@ -33,11 +33,13 @@ def drift(context: Values, horizon: int, season: int) -> Values:
 
 
 def seasonal_naive(context: Values, horizon: int, season: int) -> Values:
-    """Repeat the last season.
+    """Repeat the last season, or the last value if there is no whole season.
 
     >>> seasonal_naive(np.array([1.0, 2.0, 3.0, 4.0]), 3, season=2)
     array([3., 4., 3.])
     """
+    if len(context) < season:
+        return naive(context, horizon, season)
     values = fill_gaps(context, season)
     return values[len(values) - season + np.arange(horizon) % season]
 
@@ -45,7 +47,7 @@ def seasonal_naive(context: Values, horizon: int, season: int) -> Values:
 def seasonal_growth(context: Values, horizon: int, season: int) -> Values:
     """Scale the last season by its growth over the season before, if the means of both are above zero."""
     values = fill_gaps(context, season)
-    last, previous = values[-season:].mean(), values[-2 * season : -season].sum() / season
+    last, previous = values[-season:].mean(), values[-2 * season : -season].sum() / season  # 0 if there is none
     grows = len(values) >= 2 * season and last > 0 and previous > 0
     return seasonal_naive(context, horizon, season) * (np.clip(last / previous, *GROWTH) if grows else 1.0)
 

@@ -187,7 +187,7 @@ def with_line(stamp: str, value: object) -> pl.DataFrame:
             ["--time", "in all time stamps or in none", "row 51", "row 1,"],
         ),
         (tide()[:0], [], ["expected at least one row"]),
-        (tide(10), [], ["level", "expected at least 12 steps", "got 10"]),
+        (tide(5), [], ["level", "expected at least 6 steps", "got 5"]),
         (tide(20), [], ["--horizon 4", "validation", "20 steps"]),
         (with_line("someday", 1.0), [], ["--time", "'someday'", "row 51", "--skip-bad"]),
         (with_line("2024-02-20 03:00:00", 1.0), [], ["2024-02-20 03:00:00", "row 51", "--skip-bad"]),
@@ -220,7 +220,7 @@ def test_without_data_and_with_files_that_are_none(elman: Command, tmp_path: Pat
 
 
 def test_predicting_what_is_too_short_or_of_another_step(elman: Command, trained: Path, tmp_path: Path) -> None:
-    said = elman("predict", trained, written(tmp_path / "short.csv", tide(5)))
-    assert (said.code, "expected at least 8 steps" in said.err) == (2, True)
+    said = elman("predict", trained, written(tmp_path / "short.csv", tide(1)))
+    assert (said.code, "expected at least 2 steps" in said.err) == (2, True)
     said = elman("predict", trained, written(tmp_path / "days.csv", tide(160)[::8]))
     assert (said.code, "expected about one value in 3h" in said.err) == (2, True)

@@ -25,7 +25,7 @@ from elman.tasks.forecast.data import Series, Window, ends_to_csv, read_series, 
 from elman.tasks.forecast.encoding import Scaling
 from elman.tasks.forecast.holidays import calendar as calendar_of
 from elman.tasks.forecast.model import QUANTILES, ForecastNetwork
-from elman.tasks.forecast.options import ForecastOptions
+from elman.tasks.forecast.options import ForecastOptions, Sizes
 from elman.tasks.forecast.seasons import found_lags, found_seasons
 from elman.tasks.forecast.task import TASK
 from elman.tasks.forecast.windows import find_windows, split_windows, training_values, window_at
@@ -341,6 +341,8 @@ def test_seasons_are_those_of_the_calendar_or_of_the_values() -> None:
     walks = [noise.normal(size=90).cumsum() for _ in range(5)]
     assert found_seasons(walks, TimeStep.parse("1")) == [(1, "none, because time stamps are numbers")]
     assert found_lags([np.full(50, 3.0), np.array([1.0])]) == []
+    weeks, rare = np.tile(week[::4], 12) + noise.normal(0, 1, 84), np.tile(noise.normal(size=50), 10)
+    assert found_lags([weeks, weeks, weeks, rare]) == [7]  # though that of the longest series is clearer
 
 
 def test_parts_of_series_without_dates_are_counted_from_the_end_of_each() -> None:
@@ -444,6 +446,8 @@ def test_covariates_that_are_known_in_advance_or_describe_a_series(capsys: pytes
         BadInput, match="--future-covariates: expected columns without another use, got 'y', which is o"
     ):
         read_series(rows, options.model_copy(update={"future_covariates": "y"}))
+    with pytest.raises(BadInput, match="--future-covariates: expected names of columns: new-line character seen"):
+        read_series(rows, options.model_copy(update={"future_covariates": "sun\rwind"}))
 
 
 def test_holidays_are_known_in_advance() -> None:
@@ -524,11 +528,26 @@ def test_the_ends_of_all_series_are_kept_also_of_those_without_a_window(
     assert {row["series"] for row in model.predict()} == {"s0", "s1", "s2", "s3"}
 
 
+def test_series_shorter_than_a_season(tmp_path: Path) -> None:
+    lengths = {"long": 90, "season": 13, "half": 9, "shortest": 5}
+    table = pl.concat(
+        pl.DataFrame({"t": range(n), "y": [float(t % 8) for t in range(n)], "of": [name] * n})
+        for name, n in lengths.items()
+    )
+    options: dict[str, Any] = {"season": 8, "horizon": 3, "context": 16, "hidden": 4, "epochs": 1}
+    windows = find_windows(read_series(table, OPTIONS.model_copy(update={"series": "of"})), Sizes(8, 0, 3, 16))
+    first = {name: min(w.origin for w in windows if w.series.name == name) for name in lengths}
+    assert first == {"long": 8, "season": 8, "half": 2, "shortest": 2}
+    model = fit(table, tmp_path / "run", time="t", target="y", series="of", **options)
+    assert {row["series"] for row in model.predict()} == set(lengths)
+    assert [row["median"] > 0 for row in model.predict({"t": [0, 1], "y": [5.0, 6.0], "of": ["new"] * 2})] == [True] * 3
+
+
 def test_one_note_for_all_series_that_are_too_short(capsys: pytest.CaptureFixture[str]) -> None:
     table = pl.DataFrame({"t": [*range(40), 0, 1, 0, 1, 2], "y": range(45), "of": ["a"] * 40 + ["b"] * 2 + ["c"] * 3})
     named = OPTIONS.model_copy(update={"series": "of"})
     series = read_series(table, named)
-    with pytest.raises(BadInput, match=r"'b', and 1 other: expected at least 7 steps .* --skip-bad to skip them"):
+    with pytest.raises(BadInput, match=r"'b', and 1 other: expected at least 5 steps .* --skip-bad to skip them"):
         TASK.read(series, named)
     examples = TASK.read(series, named.model_copy(update={"skip_bad": True}))
     assert {example.input.series.name for example in examples} == {"a"}

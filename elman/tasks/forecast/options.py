@@ -30,6 +30,7 @@ INCOMPARABLE = ("horizon", "season", "context", "step")
 COVARIATES = ("covariates", "future_covariates", "static_covariates")
 MEDIAN = 0.5
 MAX_QUANTILES = 99
+MIN_CONTEXT = 2  # steps
 MEAN_SEASONS, SECOND_SEASONS = 7, 3  # over which features average values in the same place of the season
 DATA = Annotated[
     list[Path] | None,
@@ -119,12 +120,17 @@ class Sizes(NamedTuple):
     @property
     def min_context(self) -> int:
         """The fewest past steps that a forecast needs."""
-        return min(self.context, max(self.season, 2))
+        return min(self.context, MIN_CONTEXT)
 
     @property
     def min_steps(self) -> int:
         """The fewest steps of a series to train on."""
         return self.min_context + self.horizon
+
+    def first_origin(self, steps: int) -> int:
+        """Return the past steps of the first window of a series: a season, or fewer in a series that is too short."""
+        season = min(self.context, max(self.season, MIN_CONTEXT))
+        return season if season + self.horizon <= steps else self.min_context
 
 
 class ForecastOptions(SupervisedOptions):

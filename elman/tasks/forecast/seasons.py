@@ -71,7 +71,8 @@ def _mean_correlation(values: Sequence[Values]) -> NDArray[np.float64]:
     sums, counts = np.zeros((2, MAX_LAG + 2))
     for series in values:
         changes = np.diff(series)
-        changes = np.where(np.isnan(changes), 0, changes - np.nanmean(changes)) if len(changes) > 1 else changes
+        known = ~np.isnan(changes)
+        changes = np.where(known, changes - changes[known].mean(), 0) if known.any() else np.zeros(0)
         count = min(len(series) // MIN_REPEATS + 2, MAX_LAG + 2, len(changes))
         power = float(changes @ changes)
         if power == 0 or not np.isfinite(power):
@@ -80,7 +81,7 @@ def _mean_correlation(values: Sequence[Values]) -> NDArray[np.float64]:
         products = np.fft.irfft(np.abs(np.fft.rfft(changes, size)) ** 2, size)[:count]
         sums[:count] += products / power * len(changes) / (len(changes) - np.arange(count))
         counts[:count] += 1
-    enough = counts >= max(counts.max() / 4, 1)
+    enough = counts >= max(counts.max() / 2, 1)  # a season that only the longest series could have is none of all
     return np.where(enough, sums / np.maximum(counts, 1), 0)
 
 

@@ -23,7 +23,7 @@ def window_at(series: Series, origin: int, sizes: Sizes) -> Window:
 def origins_of(series: Series, sizes: Sizes) -> NDArray[np.int64]:
     """Return the steps at which the horizon of a window can begin: with known values in context and horizon."""
     N, known = len(series.values), np.concatenate(([0], np.cumsum(~np.isnan(series.values))))
-    origins = np.arange(sizes.min_context, N - sizes.horizon + 1)
+    origins = np.arange(sizes.first_origin(N), N - sizes.horizon + 1)
     has_past = known[origins] > known[np.maximum(origins - sizes.context, 0)]
     return np.asarray(origins[has_past & (known[origins + sizes.horizon] > known[origins])])
 
