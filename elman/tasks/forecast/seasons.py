@@ -10,8 +10,8 @@ from elman.tasks.forecast.numerals import Values
 
 MAX_LAG = 400  # steps of a season that is found in values
 MIN_REPEATS = 3  # times that a season must fit into a series to be found in it
-MIN_CORRELATION = 0.25  # of changes with those one season before
-DEVIATIONS = 3  # the same, in standard deviations of the correlation of independent changes
+MIN_CORRELATION = 0.15  # of changes with those one season before
+DEVIATIONS = 4  # the same, in standard deviations of the correlation of independent changes
 MIN_OF_HIGHEST = 0.8  # the correlation of a season, as a share of the highest
 MAX_SERIES = 200  # that are looked at, evenly spaced
 MAX_SECOND = 2048  # steps of a second season of the calendar

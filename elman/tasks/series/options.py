@@ -59,7 +59,7 @@ class SeriesOptions(SupervisedOptions):
     filters: Annotated[
         Whole, Field(ge=0, description="Filters of the convolutions before the recurrent layers; 0: none.")
     ] = 64
-    members: Annotated[Whole, Field(ge=1, le=64, description="Networks of the ensemble, trained together.")] = 3
+    members: Annotated[Whole, Field(ge=1, le=64, description="Networks of the ensemble, trained together.")] = 5
     hold_out: Annotated[
         Literal["part", "folds"] | None,
         Field(
