@@ -131,6 +131,13 @@ def test_a_place_is_that_of_the_environment(monkeypatch: pytest.MonkeyPatch) -> 
     assert launch._devices_of(TrainingOptions(), place) == {"devices": 4, "nodes": 2}
     with pytest.raises(BadInput, match="--devices 3: expected 4, as torchrun or another launcher has started"):
         launch._devices_of(TrainingOptions(devices=3), place)
+    monkeypatch.setenv("MASTER_PORT", "http")
+    with pytest.raises(BadInput, match="beside RANK and WORLD_SIZE, got MASTER_PORT='http'; unset RANK"):
+        processes.place_from_environment()
+    monkeypatch.delenv("MASTER_PORT")
+    with pytest.raises(BadInput, match="beside RANK and WORLD_SIZE, got no MASTER_PORT; unset RANK"):
+        processes.place_from_environment()
+    monkeypatch.setenv("MASTER_PORT", "29500")
     monkeypatch.setenv("RANK", "8")
     with pytest.raises(BadInput, match=r"environment: expected RANK, .* got '8', '8', '1', '4'; unset RANK"):
         processes.place_from_environment()
@@ -470,7 +477,46 @@ def test_two_machines(file: Path, tmp_path: Path, whole: Path) -> None:
     assert [node.returncode for node in nodes] == [0, 0], outputs
     assert_same(run, whole)
     assert "run: " in outputs[0][0]
-    assert outputs[1] == ("", "")
+    assert outputs[1][0] == ""
+    waiting = "machine 1 of 2: connecting to machine 0 at 127.0.0.1"
+    assert outputs[1][1].startswith(waiting)
+    assert outputs[1][1].count("\n") == 1
+
+
+def test_a_port_in_use_is_refused(file: Path, tmp_path: Path) -> None:
+    with socket.create_server(("", 0)) as server:
+        port = str(server.getsockname()[1])
+        place = {"NODE_RANK": "0", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
+        arguments = command(file, "--out", tmp_path / "run", "--nodes", 2, *SIZES)
+        said = subprocess.run(arguments, env=os.environ | place, capture_output=True, text=True, check=False)
+    assert said.stderr.splitlines()[-1] == (
+        f"elman: MASTER_PORT: expected a free port on this machine, got {port}, which is in use"
+    )
+    assert said.returncode == 2
+
+
+@pytest.mark.parametrize(
+    ("variables", "part"),
+    [
+        ({"MASTER_PORT": "http"}, "got one with MASTER_PORT='http'"),
+        ({"NODE_RANK": "2"}, "got one with NODE_RANK='2'"),
+    ],
+)
+def test_a_place_of_a_machine_is_checked(monkeypatch: pytest.MonkeyPatch, variables: dict[str, str], part: str) -> None:
+    place = {"NODE_RANK": "0", "MASTER_ADDR": "no.such.host", "MASTER_PORT": "29500"}
+    for name, value in (place | variables).items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(BadInput, match=part):
+        launch._check_node(2)
+
+
+def test_a_machine_without_an_address_is_waited_for(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name, value in {"NODE_RANK": "1", "MASTER_ADDR": "no.such.host", "MASTER_PORT": "29500"}.items():
+        monkeypatch.setenv(name, value)
+    launch._check_node(2)
+    assert "at no.such.host:29500, which has no address yet; the others are waited for, 30 m" in capsys.readouterr().err
 
 
 def test_a_training_that_diverges_says_so_once(file: Path, tmp_path: Path) -> None:

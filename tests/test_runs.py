@@ -458,6 +458,20 @@ def test_the_best_weights_are_kept_with_their_own_loss(tmp_path: Path, loss: flo
     assert all(bool((tensor == 0).all()) for tensor in model.state_dict().values()) == puts_back
 
 
+def test_the_time_left_is_that_of_the_remaining_steps(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Without the time before the first step, in which data are read."""
+    options, now = TrainingOptions(epochs=1, schedule="cosine"), [100.0]
+    monkeypatch.setattr("elman.training.callbacks.time.monotonic", lambda: now[0])
+    trainer: Any = None
+    for minutes, left in ((None, 90.0), (3.0, 70.0)):
+        clock = TimeBudget(options.model_copy(update={"minutes": minutes}), 100, 0.0, tmp_path)
+        now[0] = 100.0
+        clock.on_train_start(trainer, trainer)
+        assert clock.seconds_left == float("inf")
+        now[0], clock.step = 110.0, 10
+        assert clock.seconds_left == pytest.approx(left)
+
+
 def test_a_command_that_is_repeated(
     elman: Command, short: Path, whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

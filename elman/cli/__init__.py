@@ -110,7 +110,12 @@ def run(arguments: list[str]) -> int:
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="replace")  # characters that the encoding lacks become ?
     with guarded(), _terminable():
-        return _code(arguments)
+        try:
+            return _code(arguments)
+        except KeyboardInterrupt:  # also while it prints the message of another exception
+            return _fail("elman: interrupted", 130)
+        except Terminated as error:
+            return _fail("elman: terminated", 128 + error.signal)
 
 
 @cache
@@ -145,10 +150,6 @@ def _code(arguments: list[str]) -> int:
         _print_traceback()
         reason = f" ({str(error).splitlines()[0]})" if str(error) else ""
         return _fail(f"elman: not enough memory{reason}; use smaller data, smaller layers or a smaller --batch", 1)
-    except KeyboardInterrupt:
-        return _fail("elman: interrupted", 130)
-    except Terminated as error:
-        return _fail("elman: terminated", 128 + error.signal)
     return int(code or 0)
 
 

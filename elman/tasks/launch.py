@@ -9,6 +9,7 @@ import json
 import os
 import pickle
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -25,14 +26,14 @@ from rich.console import Console
 from elman.errors import BadInput, Failure, Terminated
 from elman.io.files import STDIN
 from elman.io.run_folder import Run, open_run
-from elman.io.terminal import Guarded, Verbosity, set_verbosity, verbosity
+from elman.io.terminal import Guarded, Verbosity, note, set_verbosity, verbosity
 from elman.options import PARTS
 from elman.tasks import run as runs
 from elman.tasks.task import Task
 from elman.tasks.worker import SIGNALS, Job, Seat, WorkerResult
 from elman.training.lightning_arguments import OURS, LightningArguments
 from elman.training.options import TrainingOptions
-from elman.training.processes import Place, ProcessLost, joined, place_from_environment
+from elman.training.processes import STEP_TIMEOUT, Place, ProcessLost, is_port, joined, place_from_environment
 from elman.training.trainer import check_device
 
 NODE = ("NODE_RANK", "MASTER_ADDR", "MASTER_PORT")  # variables of a training on several machines
@@ -226,13 +227,24 @@ def _train_in_workers(job: Job) -> Path:
 
 def _check_node(nodes: int) -> None:
     missing = [name for name in NODE if not os.environ.get(name)]
-    rank = os.environ.get("NODE_RANK", "")
-    if missing or not rank.isdecimal() or int(rank) >= nodes:
-        got = f"without {' and '.join(missing)}" if missing else f"with NODE_RANK={rank!r:.20}"
+    rank, address, port = (os.environ.get(name, "") for name in NODE)
+    is_rank = rank.isdecimal() and int(rank) < nodes
+    if missing or not is_rank or not is_port(port):
+        wrong = f"NODE_RANK={rank!r:.20}" if not is_rank else f"MASTER_PORT={port!r:.20}"
         raise BadInput(
             f"--nodes {nodes}: expected an environment with NODE_RANK, the index of this machine from 0 to {nodes - 1},"
-            f" and with MASTER_ADDR and MASTER_PORT, the address of machine 0 and a free port there; got one {got}"
+            " and with MASTER_ADDR and MASTER_PORT, the address of machine 0 and a free port there; got one "
+            + (f"without {' and '.join(missing)}" if missing else f"with {wrong}")
         )
+    try:
+        socket.getaddrinfo(address, port)
+        unknown = ""
+    except OSError:
+        unknown = ", which has no address yet"  # as of a pod that starts later
+    note(
+        f"machine {rank} of {nodes}: connecting to machine 0 at {address:.100}:{port}{unknown}; the others are waited "
+        f"for, {STEP_TIMEOUT.seconds // 60} minutes at most"
+    )
 
 
 def _start_worker(seat: Seat) -> "subprocess.Popen[bytes]":
@@ -271,7 +283,6 @@ def _interface_towards(address: str) -> str:
     gloo itself takes the address of the host's name, which is often one that other machines do not reach.
     """
     import fcntl
-    import socket
     import struct
 
     with suppress(OSError), socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:

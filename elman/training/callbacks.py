@@ -66,6 +66,7 @@ class TimeBudget(Callback):
         self.step = 0
         self.convergence = Convergence(options.patience, options.schedule == "plateau")
         self._began, self._best, self._restart = began, best, restart
+        self._first = 0.0, 0  # seconds and steps before the first step of this process
 
     @property
     def seconds(self) -> float:
@@ -95,13 +96,19 @@ class TimeBudget(Callback):
     @property
     def seconds_left(self) -> float:
         """Estimated remaining time in seconds; infinite before a plateau, whose time cannot be predicted."""
+        seconds, (seconds_before, steps_before) = self.seconds, self._first
+        if self.step == steps_before:
+            return float("inf")
+        per_step = (seconds - seconds_before) / (self.step - steps_before)
         if self.convergence.decay:
-            return self.seconds / self.step * max(self.convergence.decay[1] - self.step, 0)
+            return per_step * max(self.convergence.decay[1] - self.step, 0)
         if self.options.schedule == "plateau" and self.done < HOLD:
             return float("inf")
-        return self.seconds * (1 / self.done - 1) if self.done else float("inf")
+        by_time = 60 * self.options.minutes - seconds if self.options.minutes else float("inf")
+        return max(min(per_step * (self.steps - self.step), by_time), 0.0)
 
     def on_train_start(self, trainer: Trainer, module: LightningModule) -> None:
+        self._first = self.seconds, self.step
         if self._agreement:
             self._agreement.exchange()
 

@@ -24,6 +24,7 @@ END_TIMEOUT = timedelta(days=20)  # for process 0, which scores the model alone;
 ENVIRONMENT = ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")  # variables that torchrun and other launchers set
 # What torch.distributed says when a process at the other end has gone.
 _LOST = re.compile(r"\bgloo\b|connection (was )?(closed|reset)|broken pipe", re.IGNORECASE)
+_PLACE_IN_CODE = re.compile(r"\[/[^\]]*\] *")
 
 
 class ProcessLost(Failure):
@@ -84,8 +85,16 @@ def place_from_environment() -> Place | None:
     Raises:
         BadInput: for values that are no place.
     """
-    if not all(name in os.environ for name in ENVIRONMENT):
+    missing = [name for name in ENVIRONMENT if name not in os.environ]
+    if "RANK" in missing or os.environ.get("WORLD_SIZE", "1") == "1":
         return None
+    port = os.environ.get("MASTER_PORT", "")
+    if missing or not is_port(port):
+        got = f"no {' and no '.join(missing)}" if missing else f"MASTER_PORT={port!r:.20}"
+        raise BadInput(
+            "environment: expected MASTER_ADDR and MASTER_PORT, the address of process 0 and a free port there, beside "
+            f"RANK and WORLD_SIZE, got {got}; unset RANK and WORLD_SIZE to train on one device"
+        )
     values = {"LOCAL_RANK": "0", "LOCAL_WORLD_SIZE": "1"} | dict(os.environ)
     texts = [values[name] for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE")]
     rank, world_size, local_rank, local_world_size = (int(text) if text.isdecimal() else 0 for text in texts)
@@ -96,6 +105,11 @@ def place_from_environment() -> Place | None:
             f"{', '.join(map(repr, texts)):.80}; unset RANK and WORLD_SIZE to train on one device"
         )
     return joining if joining.world_size > 1 else None
+
+
+def is_port(text: str) -> bool:
+    """Return whether a text is the number of a port."""
+    return text.isdecimal() and 0 < int(text[:6]) < 1 << 16
 
 
 @contextmanager
@@ -147,9 +161,13 @@ def _losses_noticed(joining: Place) -> Iterator[None]:
     except RuntimeError as error:
         if joining.world_size == 1 or not (isinstance(error, distributed.DistError) or _LOST.search(str(error))):
             raise
+        if "EADDRINUSE" in str(error):
+            port = os.environ.get("MASTER_PORT")
+            raise BadInput(f"MASTER_PORT: expected a free port on this machine, got {port}, which is in use") from None
+        reason = _PLACE_IN_CODE.sub("", str(error).strip().splitlines()[0]).partition(". ")[0]
         raise ProcessLost(
             f"process {joining.rank} of {joining.world_size} has lost the connection to another one, which has ended "
-            f"or cannot be reached: {str(error).strip().splitlines()[0]:.200}"
+            f"or cannot be reached: {reason:.200}"
         ) from error
 
 
