@@ -166,7 +166,7 @@ def text_file(folder: Path) -> Path:
 
 RECORDINGS = [sound(WORDS[i % 6], 8000, i).astype(np.float32) for i in range(12)], [WORDS[i % 6] for i in range(12)]
 CASES: dict[str, tuple[str, Any, dict[str, Any]]] = {
-    **{name: (name, *DATA[name]) for name in ("tag", "classify", "forecast", "translate", "caption")},
+    **{name: (name, *DATA[name]) for name in ("tag", "classify", "forecast", "translate", "caption", "series")},
     "image": ("image", DATA["image"][0], {"flow_every": 1}),
     "text": ("text", None, {"batch": 4, "bptt": 10, "embed": 4}),
     "transcribe": ("transcribe", RECORDINGS, {"layers": 1, "time_mask": 0.2, "band_mask": 0.2, "beam": 2}),

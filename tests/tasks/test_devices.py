@@ -208,7 +208,8 @@ def test_bfloat16_warns_on_cpus_without_instructions(
 
 @pytest.mark.slow
 def test_float16_clips_gradients_that_are_unscaled(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    options = {**TINY, "epochs": 2, "clip": 0.1, "flow_every": 4, "optimizer": "sgd"}
+    # Dropout draws other masks in float16, and convolutions round so much that losses show it.
+    options = {**TINY, "epochs": 2, "clip": 0.1, "flow_every": 4, "optimizer": "sgd", "dropout": 0, "filters": 0}
     expected = image.fit(bars(), tmp_path / "32", **options)
     scales = with_float16(2.0**16, monkeypatch)
     found = image.fit(bars(), tmp_path / "16", **options, precision="16")

@@ -118,7 +118,7 @@ class ForecastNetwork(nn.Module):
         for batch in batches:
             quantiles = self(batch.steps)
             median = quantiles[..., self.median]
-            distances = (quantiles - median.unsqueeze(2))[..., [0, -1]]
+            distances = torch.stack((quantiles[..., 0] - median, quantiles[..., -1] - median), 2)
             errors = (batch.future - median).unsqueeze(2) / distances
             ratios.append(errors[batch.weight > 0].cpu())
         below, above = torch.cat(ratios).double().numpy().T if ratios else ([], [])
