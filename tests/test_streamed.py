@@ -254,7 +254,7 @@ def test_unusable_rows_are_skipped_and_counted(tmp_path: Path, capsys: pytest.Ca
     assert notes.count("; skipped") == 8
     assert "skipped 20 unusable rows" in notes
     assert "part-9.parquet: has no rows" in notes
-    assert data.facts["rows"] == 300
+    assert (data.facts["rows"], data.facts["skipped"]) == (300, 20)
     assert sum(data.facts[part] for part in ("train", "validation", "test")) == 280
     assert sum(len(batch.labels) for batch in data.train) == data.facts["train"]
 

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from elman.data.examples import tell_left_out
 from elman.data.tables import check_column
+from elman.data.validation import shortened
 from elman.errors import BadInput
 from elman.extras import needs
 from elman.io.files import check_regular, visible_files
@@ -177,7 +178,10 @@ class RowFiles:
             is_folder = info.type == fs.FileType.Directory
             infos = filesystem.get_file_info(fs.FileSelector(root, recursive=True)) if is_folder else [info]
         except (*self._damage, ImportError) as error:
-            raise BadInput(f"{uri}: --stream: expected a place that pyarrow reads: {_first_line(error)}") from None
+            raise BadInput(
+                f"{uri}: --stream: expected a place that pyarrow reads, got an error: {_first_line(error)}; check the "
+                "address, the network and your credentials"
+            ) from None
         if info.type == fs.FileType.NotFound:
             raise BadInput(f"{uri}: --stream: expected {EXPECTED}, but it does not exist")
         paths = sorted(info.path for info in infos if info.type == fs.FileType.File and info.base_name[0] not in "._")
@@ -306,7 +310,7 @@ def changed(name: str) -> BadInput:
 
 
 def _first_line(error: Exception) -> str:
-    return (next(iter(str(error).splitlines()), "") or type(error).__name__)[:200]
+    return shortened(next(iter(str(error).splitlines()), "") or type(error).__name__, 300)
 
 
 def _is_data(path: str) -> bool:

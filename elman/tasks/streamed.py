@@ -102,7 +102,7 @@ def prepare(
     validation = task.batches(codec, splits.validation, options.batch, None)
     held_out = {name: len(getattr(splits, name)) for name in PARTS}
     facts = facts_of(data, stream, survey.sha256, SplitRecord.of(splits).sha256)
-    facts |= {"train": survey.examples, **held_out}
+    facts |= {"train": survey.examples, **held_out} | ({"skipped": survey.skipped} if survey.skipped else {})
     examples = task.examples or task.unit
     summary = (
         f"{described_files(stream)}: {survey.examples:,} {examples} for training, {held_out['validation']:,} for "
