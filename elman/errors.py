@@ -27,6 +27,8 @@ class MissingPackage(ModuleNotFoundError):
 class Terminated(BaseException):
     """The process received SIGTERM or SIGHUP, as KeyboardInterrupt means that it received SIGINT.
 
+    The command line has it for SIGINT, too.
+
     Args:
         signal: the signal number.
     """

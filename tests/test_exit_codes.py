@@ -54,8 +54,30 @@ def test_stopped_before_the_first_step(
     monkeypatch.setattr("elman.tasks.run.fit", lambda *_: signal.raise_signal(number))
     said = elman("train", "text", file, "--out", tmp_path / "run", *SMALL)
     assert said.code == 128 + number
+    assert said.err.splitlines()[-1] == f"elman: {'interrupted' if number == signal.SIGINT else 'terminated'}"
     assert files(tmp_path) == set()
     assert {of: signal.getsignal(of) for of in handlers} == handlers
+
+
+def test_interrupted_while_packages_are_imported() -> None:
+    """NumPy, for one, cannot be imported again after KeyboardInterrupt, and its error would be shown."""
+    code = """
+import signal, sys
+
+class Finder:
+    def find_spec(self, name, path=None, target=None):
+        if name == "elman.cli":
+            signal.raise_signal(signal.SIGINT)
+
+signal.signal(signal.SIGINT, signal.default_int_handler)
+sys.meta_path.insert(0, Finder())
+from elman.__main__ import main
+main()
+"""
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
+    command = [sys.executable, "-c", code]
+    said = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    assert (said.returncode, said.stdout, said.stderr) == (130, "", "elman: interrupted\n")
 
 
 @pytest.mark.parametrize("is_ignored", [False, True])
@@ -124,7 +146,7 @@ def test_a_process_that_is_terminated_exits_with_143(file: Path, tmp_path: Path)
         (Failure("a training failed"), 1, "elman: a training failed"),
         (Terminated(), 143, "elman: terminated"),
         (Terminated(signal.SIGHUP), 129, "elman: terminated"),
-        (KeyboardInterrupt(), 130, ""),
+        (KeyboardInterrupt(), 130, "elman: interrupted"),
     ],
     ids=lambda value: type(value).__name__,
 )

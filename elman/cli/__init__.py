@@ -115,7 +115,8 @@ def run(arguments: list[str]) -> int:
         except KeyboardInterrupt:  # also while it prints the message of another exception
             return _fail("elman: interrupted", 130)
         except Terminated as error:
-            return _fail("elman: terminated", 128 + error.signal)
+            verb = "interrupted" if error.signal == signal.SIGINT else "terminated"
+            return _fail(f"elman: {verb}", 128 + error.signal)
 
 
 @cache

@@ -1,10 +1,12 @@
 """Base classes of all commands: --quiet and --verbose, and help without redundant types."""
 
+import signal
 from typing import Annotated, Any
 
 import typer
 from typer.core import TyperArgument, TyperCommand, TyperGroup, TyperOption
 
+from elman.errors import Terminated
 from elman.io.names import perhaps
 from elman.io.terminal import Verbosity, set_verbosity, verbosity
 
@@ -72,3 +74,10 @@ class Group(_Common, TyperGroup):
             hint = "; if another package has this task, install it" if self.name == "train" else ""
             ctx.fail(f"expected one of {', '.join(names)}; got {args[0]!r}{perhaps(args[0], names) or hint}")
         return super().resolve_command(ctx, args)
+
+    def invoke(self, ctx: Any) -> Any:
+        """Run the command; raise `Terminated` for Ctrl-C, of which typer would keep the exit code alone."""
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt:
+            raise Terminated(signal.SIGINT) from None

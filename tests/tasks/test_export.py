@@ -427,7 +427,7 @@ def test_a_folder_that_cannot_be_written(elman: Command, copied: Path, monkeypat
             2,
             "needs onnx",
         ),
-        (CopyFormat(error=KeyboardInterrupt()), 130, ""),
+        (CopyFormat(error=KeyboardInterrupt()), 130, "elman: interrupted"),
     ],
 )
 def test_what_fails_leaves_nothing(
