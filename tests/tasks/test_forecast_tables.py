@@ -307,11 +307,18 @@ def test_a_series_is_known_again_by_its_values(tmp_path: Path) -> None:
     assert one[0]["series"] == "a"
 
 
-@pytest.mark.slow
 def test_another_file_for_the_test_part_has_its_own_unit(tmp_path: Path) -> None:
     run = fit(hours(1000 * tide()), tmp_path / "run", time="t", target="y", test=hours(tide(120, 1)), **SMALL)
     assert 0.5 < run.scores["seasonal naive"]["mase"] < 1.5
     assert all(row["median"] > 1000 for row in run.predict())  # behind what it was trained on
+
+
+@pytest.mark.parametrize(("parts", "horizon"), [((), 2), (("test",), 2), (("validation", "test"), 20)])
+def test_the_horizon_is_a_season_if_no_part_is_drawn(parts: tuple[str, ...], horizon: int) -> None:
+    frames: dict[str, Any] = {part: hours(tide(80, 1)) for part in parts}
+    options = ForecastOptions(time="t", target="y", season=20).model_copy(update=frames)
+    resolved, _ = TASK.resolve_options(hours(tide(40)), options, None)
+    assert resolved.horizon == horizon
 
 
 def test_the_command_line_tells_what_was_found(elman: Command, tmp_path: Path) -> None:

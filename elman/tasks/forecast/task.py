@@ -35,7 +35,7 @@ from elman.tasks.forecast.scores import Observed, forecast_scores
 from elman.tasks.forecast.seasons import found_seasons
 from elman.tasks.forecast.windows import SHARES, find_windows, split_windows, training_values, window_at
 from elman.tasks.supervised import Numbers, SupervisedTask
-from elman.tasks.task import Input, Loaded, PreparedData
+from elman.tasks.task import Input, Loaded, PreparedData, parts_in
 from elman.training.devices import device_of, to_device
 
 # Defaults that depend on the data.
@@ -60,7 +60,8 @@ def resolve(
     series = tables.SeriesList(tables.resample(rows_of_series, clock) for rows_of_series in all_rows)
     longest = max(len(rows_of_series.values) for rows_of_series in series)
     decisions = [f"step {clock} ({reason})"]
-    drawn = [part for part in SHARES if not getattr(options, part)]  # the test part has no say in the seasons
+    named = parts_in(options)
+    drawn = [part for part in SHARES if part not in named]  # the test part has no say in the seasons
     seasons = found_seasons(training_values(series, given_options.horizon or 1, drawn), clock)
     season, reason = seasons[0] if given_options.season is None else (given_options.season, "--season")
     if given_options.season is None and season * MIN_SEASONS > longest:
@@ -78,7 +79,7 @@ def resolve(
         if season > 1
         else (HORIZON_WITHOUT_SEASON, f"{HORIZON_WITHOUT_SEASON}, because there is no season")
     )
-    max_horizon = longest if options.validation and options.test else int(SHARES["validation"] * longest)
+    max_horizon = longest if len(named) == len(SHARES) else int(SHARES["validation"] * longest)
     if given_options.horizon is not None:
         horizon, reason = given_options.horizon, "--horizon"
     elif horizon > max_horizon:
