@@ -8,7 +8,7 @@ from functools import cached_property
 from typing import Annotated, Any, ClassVar, NamedTuple
 
 import torch
-from pydantic import PlainSerializer, PlainValidator
+from pydantic import Field, PlainSerializer, PlainValidator
 from tokenizers import Tokenizer
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
@@ -19,10 +19,12 @@ from elman.data.disk_list import MappedList
 from elman.data.examples import Example
 from elman.data.token_kinds import Kind
 from elman.decoding.attention_decoder import Pairs, Writer
-from elman.io.schema import BeamWidth, Size
+from elman.io.schema import BeamWidth
 from elman.tasks.codec import Codec
 from elman.tasks.metrics import METRICS, SIGNATURES
 from elman.tasks.text_output_options import TextOutputOptions
+
+MAX_LONGEST = 10_000  # tokens of an output: one that never ends would take for ever
 
 
 class TextPrediction(NamedTuple):
@@ -67,8 +69,8 @@ class Vocabulary:
         return cls(tokenizers.fit(kind, MappedList(texts, before.__add__), size), before)
 
     def longest(self, texts: Sequence[str]) -> int:
-        """Return the number of tokens of the longest text."""
-        return max(len(self.encode(text)) for text in texts)
+        """Return the number of tokens of the longest text, as the limit of outputs; at most `MAX_LONGEST`."""
+        return min(max(len(self.encode(text)) for text in texts), MAX_LONGEST)
 
     @cached_property
     def end(self) -> int:
@@ -104,12 +106,12 @@ class TextOutputCodec(Codec):
 
     Attributes:
         target: the vocabulary of the output.
-        longest: the largest number of tokens of an output.
+        longest: the largest number of tokens of an output; at most `MAX_LONGEST`.
         beam: beam width.
     """
 
     target: Vocabulary
-    longest: Size
+    longest: Annotated[int, Field(ge=1, le=MAX_LONGEST)]
     beam: BeamWidth
 
     output_column: ClassVar[str]  # of the rows of predictions

@@ -105,6 +105,7 @@ DAMAGED: list[tuple[str, Damage, list[str]]] = [
     ("forecast", codec(means=[1.0], cycles=[]), ["codec.json", "as many means as spreads, got 1 and 0"]),
     ("forecast", within("config.json", "options", season=None), ["codec.json", "[4, 0, 4, 12], where", "[None, 0,"]),
     ("translate", codec(longest=None), ["codec.json", "longest", "None"]),
+    ("caption", codec(longest=2**63), ["codec.json", "longest", "at most 10,000"]),
     ("translate", codec(beam="4"), ["codec.json", "beam", "'4'"]),
     ("translate", within("codec.json", "target", before=None), ["codec.json", "before", "a text", "None"]),
     ("translate", within("codec.json", "target", tokenizer=None), ["codec.json", "expected the codec of `elman train"]),

@@ -56,8 +56,8 @@ def manifest(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def trained(manifest: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("runs") / "run"
-    more = ["--group", "take", "--ngram-weight", "0.3", "--flow-every", "20"]
-    assert run(["train", "transcribe", str(manifest), "--out", str(path), *more, *SMALL]) == 0
+    more = ["--epochs", "60", "--group", "take", "--ngram-weight", "0.3", "--flow-every", "40"]
+    assert run(["train", "transcribe", str(manifest), "--out", str(path), *SMALL, *more]) == 0
     return path
 
 
