@@ -71,6 +71,7 @@ def read(path: Path) -> list[dict[str, str]]:
             expected = f"cells of at most {MAX_CELL:,} characters"
             raise BadInput(f"{path}: row {i}: expected {expected}, got one of {longest:,}")
         if not re.fullmatch(r"[0-9]{1,18}", row.get("step") or ""):
-            received = repr(row["step"]) if "step" in row else f"the columns {', '.join(map(str, row))}"
+            columns = " ".join(", ".join(map(str, row)).split())  # on one line
+            received = repr(row["step"]) if "step" in row else f"the columns {columns}"
             raise BadInput(f"{path}: row {i}: expected an integer in the column 'step', got {received:.60}")
     return rows

@@ -32,7 +32,7 @@ from elman.tasks.export_part import Exportable
 from elman.training.options import TrainingOptions
 from elman.training.trainable import Batches
 
-MAX_MODEL_PARTS = 100_000  # modules and parameters; more take long to make
+MAX_MODEL_PARTS = 20_000  # modules and parameters; more take long to make
 
 
 @dataclass(frozen=True)

@@ -40,6 +40,7 @@ def test_a_history_that_is_damaged(elman: Command, copied: Path) -> None:
         ("step,clipped\n1,much\n", "row 1: clipped: expected a number, got 'much'"),
         ("step\n1\n", "'clipped'"),
         ("a\n1\n", "expected an integer in the column 'step', got the columns a"),
+        ('"a\nb",c\n1,2\n', "expected an integer in the column 'step', got the columns a b, c"),
     ):
         (copied / "flow.csv").write_text(text)
         said = elman("flow", copied, "--steps", 10)
