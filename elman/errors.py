@@ -27,7 +27,7 @@ class MissingPackage(ModuleNotFoundError):
 class Terminated(BaseException):
     """The process received SIGTERM or SIGHUP, as KeyboardInterrupt means that it received SIGINT.
 
-    The command line has it for SIGINT, too.
+    The command line also raises it for SIGINT, so that typer does not catch it.
 
     Args:
         signal: the signal number.

@@ -74,10 +74,8 @@ sys.meta_path.insert(0, Finder())
 from elman.__main__ import main
 main()
 """
-    environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
-    command = [sys.executable, "-c", code]
-    said = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
-    assert (said.returncode, said.stdout, said.stderr) == (130, "", "elman: interrupted\n")
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert (result.returncode, result.stdout, result.stderr) == (130, "", "elman: interrupted\n")
 
 
 @pytest.mark.parametrize("is_ignored", [False, True])

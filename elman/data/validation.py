@@ -191,7 +191,7 @@ def listed(names: Iterable[Any], most: int = 200) -> str:
 
 
 def shortened(text: str, most: int = MAX_LABEL) -> str:
-    """Shorten a text to one line of at most `most` characters, for a picture.
+    """Shorten a text to one line of at most `most` characters, for a picture or a message.
 
     >>> shortened("one  two three", 8)
     'one two…'

@@ -24,7 +24,7 @@ from elman.tasks.codec import Codec
 from elman.tasks.metrics import METRICS, SIGNATURES
 from elman.tasks.text_output_options import TextOutputOptions
 
-MAX_LONGEST = 10_000  # tokens of an output: one that never ends would take for ever
+MAX_LENGTH = 10_000  # tokens of an output: one that never ends would take for ever
 
 
 class TextPrediction(NamedTuple):
@@ -69,8 +69,8 @@ class Vocabulary:
         return cls(tokenizers.fit(kind, MappedList(texts, before.__add__), size), before)
 
     def longest(self, texts: Sequence[str]) -> int:
-        """Return the number of tokens of the longest text, as the limit of outputs; at most `MAX_LONGEST`."""
-        return min(max(len(self.encode(text)) for text in texts), MAX_LONGEST)
+        """Return the number of tokens of the longest text, as the limit of outputs; at most `MAX_LENGTH`."""
+        return min(max(len(self.encode(text)) for text in texts), MAX_LENGTH)
 
     @cached_property
     def end(self) -> int:
@@ -106,12 +106,12 @@ class TextOutputCodec(Codec):
 
     Attributes:
         target: the vocabulary of the output.
-        longest: the largest number of tokens of an output; at most `MAX_LONGEST`.
+        longest: the largest number of tokens of an output; at most `MAX_LENGTH`.
         beam: beam width.
     """
 
     target: Vocabulary
-    longest: Annotated[int, Field(ge=1, le=MAX_LONGEST)]
+    longest: Annotated[int, Field(ge=1, le=MAX_LENGTH)]
     beam: BeamWidth
 
     output_column: ClassVar[str]  # of the rows of predictions

@@ -79,7 +79,7 @@ def resolve(
         if season > 1
         else (HORIZON_WITHOUT_SEASON, f"{HORIZON_WITHOUT_SEASON}, because there is no season")
     )
-    max_horizon = longest if len(named) == len(SHARES) else int(SHARES["validation"] * longest)
+    max_horizon = longest if not drawn else int(SHARES["validation"] * longest)
     if given_options.horizon is not None:
         horizon, reason = given_options.horizon, "--horizon"
     elif horizon > max_horizon:
